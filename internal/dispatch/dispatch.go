@@ -1,0 +1,328 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postbus/postbus/internal/bus"
+)
+
+// Options configure a Dispatcher; zero values are the defaults.
+type Options struct {
+	Store  Store        // required
+	Logger *slog.Logger // default: discards
+
+	// Fallback is the longest sleep without a read. Default 1 s.
+	Fallback time.Duration
+	// WindowBytes bounds what the window keeps in memory. Default 64 MiB.
+	WindowBytes int
+	// PageReaders bounds the reads of the table that run at once; others wait for
+	// their turn. Default 8.
+	PageReaders int
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Fallback <= 0 {
+		o.Fallback = time.Second
+	}
+	if o.WindowBytes <= 0 {
+		o.WindowBytes = 64 << 20
+	}
+	if o.PageReaders <= 0 {
+		o.PageReaders = 8
+	}
+	return o
+}
+
+// A Dispatcher is the node's view of the bus. Its methods may be called from any
+// goroutine.
+type Dispatcher struct {
+	opts    Options
+	ready   chan struct{} // closed when everything committed before the start is settled
+	pages   chan struct{} // one token for each read of the table
+	counts  counts
+	readies sync.Once
+
+	mu       sync.RWMutex // guards what follows, and the marks of every Subscription
+	window   window
+	pos      bus.ID // every id up to here is settled
+	head     bus.ID // the highest id seen
+	pasts    []bus.Past
+	given    bus.ID // an id that the database is known to have given, or higher
+	started  bool   // pos is the database's, not yet zero
+	moved    time.Time
+	early    map[bus.ID]*bus.Notification // offered, above a gap
+	subs     map[*Subscription]struct{}
+	draining bool
+	link     link
+}
+
+// link is what is known of the tail's connection.
+type link struct {
+	connected bool
+	sleeping  bool
+	listening bool
+	err       error
+	held      time.Time // since when a gap is open; zero: none is
+	holders   []Holder  // who holds it open
+}
+
+type counts struct {
+	reconnects, pages, delivered, reads, bells, missedBells atomic.Int64
+}
+
+// earlyBound is how many notifications are kept that were offered above a gap; the
+// tail is read for the others.
+const earlyBound = 10_000
+
+// New returns a Dispatcher. Nothing is read until Run.
+func New(o Options) *Dispatcher {
+	o = o.withDefaults()
+	d := &Dispatcher{
+		opts:  o,
+		ready: make(chan struct{}),
+		pages: make(chan struct{}, o.PageReaders),
+		early: make(map[bus.ID]*bus.Notification),
+		subs:  make(map[*Subscription]struct{}),
+	}
+	d.window.init(o.WindowBytes)
+	return d
+}
+
+// Run follows the tail until ctx ends, and returns nil then. It connects again, with a
+// pause of 50 ms to 2 s, whenever the connection fails.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	pause := minPause
+	for {
+		err := d.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if d.lost(err) {
+			pause = minPause
+		}
+		d.counts.reconnects.Add(1)
+		d.opts.Logger.WarnContext(ctx, "the tail is not being followed; connecting again", "error", err, "pause", pause)
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return nil
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+const (
+	minPause = 50 * time.Millisecond
+	maxPause = 2 * time.Second
+)
+
+// lost records the end of a connection and says whether it had been established.
+func (d *Dispatcher) lost(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was := d.link.connected
+	d.link = link{err: err}
+	return was
+}
+
+// Ready is closed when everything that was committed before the start is settled: only
+// then "from now on" has a meaning, and readers are admitted with it.
+func (d *Dispatcher) Ready() <-chan struct{} { return d.ready }
+
+// Drain ends every Next, present and future, with its last and bus.ErrDraining.
+func (d *Dispatcher) Drain() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.draining = true
+	for s := range d.subs {
+		s.ring()
+	}
+}
+
+// Offer takes notifications that this node has just committed, ids ascending, so that
+// they need not be read back. Those that are contiguous with pos are settled:
+// everything below is, and they are visible. Those above a gap wait for it to be filled
+// by another Offer; the tail is read for what is never offered.
+func (d *Dispatcher) Offer(ns []*bus.Notification) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.started {
+		return
+	}
+	for _, n := range ns {
+		d.given = max(d.given, n.ID)
+		d.head = max(d.head, n.ID)
+		if n.ID > d.pos && len(d.early) < earlyBound {
+			d.early[n.ID] = n
+		}
+	}
+	d.takeEarlyLocked()
+	d.window.evict()
+}
+
+// takeEarlyLocked appends what was offered and is contiguous by now.
+func (d *Dispatcher) takeEarlyLocked() {
+	for n := d.early[d.pos+1]; n != nil; n = d.early[d.pos+1] {
+		delete(d.early, n.ID)
+		d.appendLocked(n)
+	}
+}
+
+// settle appends what the tail's reader has found to be settled and moves pos there.
+func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.pos
+	for _, n := range ns {
+		if n.ID > d.pos { // else an Offer was faster
+			d.appendLocked(n)
+		}
+	}
+	if pos > d.pos {
+		d.pos = pos
+		d.moved = time.Now()
+	}
+	for id := range d.early {
+		if id <= d.pos {
+			delete(d.early, id)
+		}
+	}
+	d.takeEarlyLocked()
+	d.window.evict()
+	if d.pos == before {
+		return false
+	}
+	if past, ok := nextPast(d.pasts, before); ok && past.Until <= d.pos {
+		for s := range d.subs {
+			s.ring() // to be told of the gap
+		}
+	}
+	return true
+}
+
+func (d *Dispatcher) appendLocked(n *bus.Notification) {
+	d.pos = n.ID
+	d.head = max(d.head, n.ID)
+	d.moved = time.Now()
+	for _, m := range d.window.append(n).members {
+		m.markLocked(n.ID)
+	}
+}
+
+// begin takes over what a new connection found: at first the position, later new
+// histories. What this node delivered and the database has lost is forgotten; the
+// cursors that were given it are told when pos passes the boundary.
+func (d *Dispatcher) begin(p Position) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known, _ := lastPast(d.pasts)
+	d.pasts = p.Histories
+	d.head = max(d.head, p.Head)
+	d.given = max(d.given, p.Head)
+	if !d.started {
+		d.started = true
+		d.pos = p.Floor
+		d.window.reset(d.pos)
+		return
+	}
+	survived := d.pos
+	for _, past := range p.Histories {
+		if past.Until > known.Until {
+			survived = min(survived, past.Survived)
+		}
+	}
+	if survived < d.pos {
+		d.pos = survived
+		clear(d.early)
+		for s := range d.subs {
+			s.rewindLocked(survived)
+		}
+		d.window.reset(survived)
+	}
+}
+
+// nextPast returns the first boundary that a cursor at id has not passed.
+func nextPast(pasts []bus.Past, id bus.ID) (bus.Past, bool) {
+	for _, past := range pasts {
+		if past.Until > id {
+			return past, true
+		}
+	}
+	return bus.Past{}, false
+}
+
+func lastPast(pasts []bus.Past) (bus.Past, bool) {
+	if len(pasts) == 0 {
+		return bus.Past{}, false
+	}
+	return pasts[len(pasts)-1], true
+}
+
+// State is what a Dispatcher reports about itself.
+type State struct {
+	Connected bool // the tail is being followed
+	Ready     bool // everything committed before the start is settled
+	Sleeping  bool // blocked until the bell rings
+	Listening bool // the connection can hear the bell; false: polling
+	Err       error
+
+	Pos     bus.ID        // every id up to here is settled
+	Head    bus.ID        // the highest id seen
+	Held    time.Duration // how long the oldest open gap has been open; 0: none is
+	Holders []Holder      // who holds it open
+
+	Subscriptions  int
+	WindowMessages int
+	WindowBytes    int
+
+	Reconnects  int64
+	Pages       int64 // read from the table
+	Delivered   int64 // notifications handed to subscriptions
+	Reads       int64 // of the tail
+	Bells       int64 // heard
+	MissedBells int64 // rows that only the fallback read found
+}
+
+// State returns the present state.
+func (d *Dispatcher) State() State {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	s := State{
+		Connected: d.link.connected, Sleeping: d.link.sleeping, Listening: d.link.listening, Err: d.link.err,
+		Pos: d.pos, Head: d.head, Holders: d.link.holders,
+		Subscriptions: len(d.subs), WindowMessages: d.window.len(), WindowBytes: d.window.bytes,
+		Reconnects: d.counts.reconnects.Load(), Pages: d.counts.pages.Load(), Delivered: d.counts.delivered.Load(),
+		Reads: d.counts.reads.Load(), Bells: d.counts.bells.Load(), MissedBells: d.counts.missedBells.Load(),
+	}
+	if !d.link.held.IsZero() {
+		s.Held = time.Since(d.link.held)
+	}
+	select {
+	case <-d.ready:
+		s.Ready = true
+	default:
+	}
+	return s
+}
+
+// page reads from the table, when its turn comes.
+func (d *Dispatcher) page(ctx context.Context, req PageRequest) (Page, error) {
+	page, err := d.opts.Store.ReadPage(ctx, req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return Page{}, ctx.Err()
+		}
+		return Page{}, fmt.Errorf("read %d channels after %d: %w: %w", len(req.Channels), req.After, bus.ErrUnavailable, err)
+	}
+	d.counts.pages.Add(1)
+	return page, nil
+}

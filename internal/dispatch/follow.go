@@ -1,0 +1,383 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/postbus/postbus/internal/bus"
+)
+
+// When the follower looks. None of these decides what is settled.
+const (
+	shortPoll  = time.Millisecond      // after a read that found something
+	longPoll   = 4 * time.Millisecond  // after some that did not
+	idle       = 20 * time.Millisecond // without movement: sleep
+	restlessly = 50 * time.Millisecond // the longest pause of a connection that cannot sleep
+	gapAge     = 4 * time.Millisecond  // most gaps fill by themselves: ask for holders after this
+	minProbe   = 2 * time.Millisecond  // between two questions for holders
+	maxProbe   = 20 * time.Millisecond
+	bellRush   = 10 * time.Millisecond   // two bells closer than this: messages flow, poll
+	floorEvery = time.Second             // the floor is recorded at most this often
+	checkEvery = 2500 * time.Millisecond // proof that a sleeping connection hears
+	heldShown  = time.Second             // a gap older than this is reported
+)
+
+// A follower follows the tail on one connection. It is the goroutine of
+// Dispatcher.Run.
+type follower struct {
+	*Dispatcher
+	tail    Tail
+	tracker tracker
+	target  bus.ID // settle at least up to here: the head at the start, or a boundary
+
+	gapSince  time.Time // zero: no gap is open
+	gapAt     bus.ID    // the pos that it holds
+	probeNext time.Time
+	probeWait time.Duration
+
+	saved     bus.ID // the recorded floor
+	savedAt   time.Time
+	checkedAt time.Time
+}
+
+// follow opens a connection and follows the tail until ctx ends or the connection
+// fails.
+func (d *Dispatcher) follow(ctx context.Context) error {
+	d.mu.RLock()
+	pos := d.pos
+	d.mu.RUnlock()
+	tail, start, err := d.opts.Store.OpenTail(ctx, pos)
+	if err != nil {
+		return fmt.Errorf("open the tail: %w", err)
+	}
+	defer tail.Close()
+	f := &follower{Dispatcher: d, tail: tail, target: start.Head, saved: start.Floor}
+	f.tracker.floor = start.Floor
+	if past, ok := lastPast(start.Histories); ok {
+		f.target = max(f.target, past.Until)
+	}
+	d.begin(start)
+	d.setLink(func(l *link) { *l = link{connected: true, listening: tail.CanSleep()} })
+	return f.run(ctx)
+}
+
+func (d *Dispatcher) setLink(change func(*link)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(&d.link)
+}
+
+// run reads while messages flow, and sleeps while they do not.
+func (f *follower) run(ctx context.Context) error {
+	pause := shortPoll
+	for {
+		progress, gap, err := f.read(ctx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case progress:
+			pause = shortPoll
+		case gap:
+			pause = min(pause*2, maxProbe)
+		case f.quietFor() >= idle && f.tail.CanSleep():
+			if err := f.sleep(ctx); err != nil {
+				return err
+			}
+			pause = shortPoll
+		case f.tail.CanSleep():
+			pause = min(pause*2, longPoll)
+		default:
+			pause = min(pause*2, restlessly)
+		}
+		if err := f.saveFloor(ctx); err != nil {
+			return err
+		}
+		if err := rest(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// quietFor returns how long pos has not moved, by the tail or by an Offer.
+func (f *follower) quietFor() time.Duration {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return time.Since(f.moved)
+}
+
+func rest(ctx context.Context, pause time.Duration) error {
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// read reads the tail once and settles what can be. gap says that ids below a known
+// one are still open.
+func (f *follower) read(ctx context.Context) (progress, gap bool, err error) {
+	progress, full, known, err := f.readOnce(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	if full && progress {
+		return true, false, nil // there is more: read on at once
+	}
+	pos := f.at()
+	if known <= pos {
+		f.closeGap()
+		return progress, false, nil
+	}
+	now := time.Now()
+	if f.gapSince.IsZero() || f.gapAt != pos {
+		f.openGap(now, pos)
+	}
+	young := now.Sub(f.gapSince) < gapAge && f.isReady()
+	if young || now.Before(f.probeNext) {
+		return progress, true, nil
+	}
+	f.probeWait = min(max(2*f.probeWait, minProbe), maxProbe)
+	f.probeNext = now.Add(f.probeWait)
+	if err := f.probe(ctx, known, pos); err != nil {
+		return false, true, err
+	}
+	if f.tracker.floor <= pos {
+		return progress, true, nil
+	}
+	again, _, known, err := f.readOnce(ctx)
+	if err != nil {
+		return false, true, err
+	}
+	gap = known > f.at()
+	if !gap {
+		f.closeGap()
+	}
+	return progress || again, gap, nil
+}
+
+// readOnce reads rows above pos in one snapshot and settles those that are contiguous
+// with it or not above the tracker's floor. known is the highest id known to have been
+// given.
+func (f *follower) readOnce(ctx context.Context) (progress, full bool, known bus.ID, err error) {
+	floor, pos := f.tracker.floor, f.at()
+	from := pos
+	rows, full, err := f.tail.Read(ctx, pos)
+	if err != nil {
+		return false, false, 0, fmt.Errorf("read the tail after %d: %w", pos, err)
+	}
+	f.counts.reads.Add(1)
+	known = f.target
+	n := 0
+	for _, row := range rows {
+		known = max(known, row.ID)
+		if row.ID != pos+1 && row.ID-1 > floor {
+			break
+		}
+		pos = row.ID
+		n++
+	}
+	if n < len(rows) {
+		known = max(known, rows[len(rows)-1].ID)
+	}
+	if n < len(rows) || !full {
+		pos = max(pos, floor) // what is missing up to the floor will never be
+	}
+	f.noteHead(known)
+	progress = f.settle(rows[:n], pos)
+	if pos >= f.target {
+		f.readies.Do(func() { close(f.ready) })
+	}
+	return progress || pos > from, full, known, nil
+}
+
+func (f *follower) at() bus.ID {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.pos
+}
+
+func (f *follower) isReady() bool {
+	select {
+	case <-f.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+func (f *follower) noteHead(known bus.ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.head = max(f.head, known)
+	f.given = max(f.given, known)
+}
+
+// probe asks who may still commit ids. Only a read that begins later may use what the
+// tracker learns.
+func (f *follower) probe(ctx context.Context, known, pos bus.ID) error {
+	holders, err := f.tail.Holders(ctx)
+	if err != nil {
+		return fmt.Errorf("read the holders: %w", err)
+	}
+	f.tracker.observe(holders, known, pos)
+	if time.Since(f.gapSince) >= heldShown {
+		f.setLink(func(l *link) { l.holders = holders })
+	}
+	return nil
+}
+
+func (f *follower) openGap(now time.Time, pos bus.ID) {
+	f.gapSince, f.gapAt, f.probeNext, f.probeWait = now, pos, time.Time{}, 0
+	f.setLink(func(l *link) { l.held, l.holders = now, nil })
+}
+
+func (f *follower) closeGap() {
+	if f.gapSince.IsZero() {
+		return
+	}
+	f.gapSince = time.Time{}
+	f.setLink(func(l *link) { l.held, l.holders = time.Time{}, nil })
+}
+
+// sleep blocks until messages flow again. A message is not missed: its sender looks at
+// the bell after its INSERT. If it looked after Arm, it rang, and what it inserted is
+// visible when the ring arrives. If it looked before, it held the lock then: either it
+// is among the first holders, and their end is waited for, or it had ended; the last
+// read shows it either way.
+func (f *follower) sleep(ctx context.Context) error {
+	if err := f.tail.Arm(ctx); err != nil {
+		return fmt.Errorf("arm the bell: %w", err)
+	}
+	awake, err := f.fallAsleep(ctx)
+	if err != nil {
+		return err
+	}
+	if !awake {
+		f.setLink(func(l *link) { l.sleeping = true })
+		err = f.listen(ctx)
+		f.setLink(func(l *link) { l.sleeping = false })
+		if err != nil {
+			return err
+		}
+	}
+	if err := f.tail.Disarm(ctx); err != nil {
+		return fmt.Errorf("disarm the bell: %w", err)
+	}
+	return nil
+}
+
+// fallAsleep waits for the holders of the moment and reads once more; awake says that
+// something moved meanwhile.
+func (f *follower) fallAsleep(ctx context.Context) (awake bool, err error) {
+	before, err := f.tail.Holders(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read the holders: %w", err)
+	}
+	pause := shortPoll
+	for {
+		progress, gap, err := f.read(ctx)
+		if err != nil || progress || gap {
+			return true, err
+		}
+		if len(before) == 0 {
+			return false, nil
+		}
+		if err := rest(ctx, pause); err != nil {
+			return false, err
+		}
+		pause = min(2*pause, maxProbe)
+		now, err := f.tail.Holders(ctx)
+		if err != nil {
+			return false, fmt.Errorf("read the holders: %w", err)
+		}
+		before = intersect(before, now)
+		if err := f.saveFloor(ctx); err != nil {
+			return false, err
+		}
+	}
+}
+
+// intersect returns those of before that are still among now.
+func intersect(before, now []Holder) []Holder {
+	still := make(map[string]bool, len(now))
+	for _, h := range now {
+		still[h.Transaction] = true
+	}
+	kept := before[:0]
+	for _, h := range before {
+		if still[h.Transaction] {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
+// listen waits for the bell, and reads when it rings, until messages flow or a gap is
+// open.
+func (f *follower) listen(ctx context.Context) error {
+	var lastBell time.Time
+	lastRead := time.Now()
+	f.checkedAt = lastRead
+	for {
+		if err := f.saveFloor(ctx); err != nil {
+			return err
+		}
+		now := time.Now()
+		wait := min(f.opts.Fallback-now.Sub(lastRead), checkEvery-now.Sub(f.checkedAt))
+		if f.at() > f.saved {
+			wait = min(wait, floorEvery-now.Sub(f.savedAt))
+		}
+		rang := false
+		if wait > 0 {
+			var err error
+			if rang, err = f.tail.Wait(ctx, wait); err != nil {
+				return fmt.Errorf("wait for the bell: %w", err)
+			}
+		}
+		now = time.Now()
+		if !rang && now.Sub(f.checkedAt) >= checkEvery {
+			if err := f.tail.Check(ctx); err != nil {
+				return fmt.Errorf("the connection does not hear: %w", err)
+			}
+			f.checkedAt = time.Now()
+		}
+		if !rang && now.Sub(lastRead) < f.opts.Fallback {
+			continue
+		}
+		progress, gap, err := f.read(ctx)
+		if err != nil {
+			return err
+		}
+		lastRead = time.Now()
+		if gap {
+			return nil
+		}
+		if !rang {
+			if progress {
+				f.counts.missedBells.Add(1)
+			}
+			continue
+		}
+		f.counts.bells.Add(1)
+		if now.Sub(lastBell) < bellRush {
+			return nil
+		}
+		lastBell = now
+	}
+}
+
+// saveFloor records pos when it has moved, at most once in floorEvery.
+func (f *follower) saveFloor(ctx context.Context) error {
+	pos := f.at()
+	if pos <= f.saved || time.Since(f.savedAt) < floorEvery {
+		return nil
+	}
+	if err := f.tail.SaveFloor(ctx, pos); err != nil {
+		return fmt.Errorf("record the floor %d: %w", pos, err)
+	}
+	f.saved, f.savedAt = pos, time.Now()
+	return nil
+}

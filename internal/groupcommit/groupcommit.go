@@ -1,0 +1,354 @@
+// Package groupcommit turns many senders into few commits: whatever waits while a
+// commit is under way goes into the next one. There is no timer; the commit in
+// flight is the timer. A lone sender commits at once, and a thousand senders share a
+// statement.
+//
+// One message's way through this package:
+//
+//	Send ──▶ queue ──▶ batch ──▶ Store.Append ──▶ Stored ──▶ Send returns
+//	         bounded   taken when a slot is free   told first   durable now
+//
+// A send is atomic: its messages are in one batch, and a batch is one statement.
+// What goes wrong stays where it belongs: the database's refusal of one message splits
+// the batch until only its own send fails (TestOnlyTheCulpritFails), and a key
+// that an open transaction uses takes its send out of the batch, to be tried again a
+// little later (TestBusyKeyDelaysNobodyElse).
+package groupcommit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/postbus/postbus/internal/bus"
+)
+
+// Options configure a Writer; zero values are the defaults.
+type Options struct {
+	Store Store // required
+
+	// Stored is told what a batch stored, ids ascending, before its senders are
+	// answered. It must not block. Default: nobody is told.
+	Stored func([]*bus.Notification)
+
+	QueueMessages int           // messages that may wait; default 100,000
+	QueueBytes    int           // bytes that may wait; default 256 MiB
+	InFlight      int           // batches under way at once; default 2
+	BatchMessages int           // a batch takes no further send from here on; default 1,000
+	BatchBytes    int           // likewise; default 4 MiB
+	CommitTimeout time.Duration // of one batch; default 10 s
+	KeyPatience   time.Duration // how long a send waits for a busy key; default 5 s
+}
+
+func (o Options) withDefaults() Options {
+	set := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&o.QueueMessages, 100_000)
+	set(&o.QueueBytes, 256<<20)
+	set(&o.InFlight, 2)
+	set(&o.BatchMessages, 1_000)
+	set(&o.BatchBytes, 4<<20)
+	if o.CommitTimeout <= 0 {
+		o.CommitTimeout = 10 * time.Second
+	}
+	if o.KeyPatience <= 0 {
+		o.KeyPatience = 5 * time.Second
+	}
+	if o.Stored == nil {
+		o.Stored = func([]*bus.Notification) {}
+	}
+	return o
+}
+
+// A Writer commits what is sent. Its methods may be called from any goroutine.
+type Writer struct {
+	opts  Options
+	wake  chan struct{} // capacity 1: wake-ups merge; the queue says what there is
+	slots chan struct{} // one token for each batch under way
+
+	mu       sync.Mutex // guards what follows
+	queue    []*send
+	parked   map[*send]*time.Timer // waiting for a busy key, outside the queue
+	messages int                   // waiting or under way
+	bytes    int
+	stopping bool
+	counts   State
+}
+
+// State is what a Writer reports about itself.
+type State struct {
+	Queued      int   // messages accepted and not yet answered
+	QueuedBytes int   // their bytes
+	Batches     int64 // statements committed since the start
+	Sends       int64 // sends that they stored
+	Messages    int64 // messages that these had
+}
+
+// New returns a Writer. Nothing is committed until Run.
+func New(o Options) *Writer {
+	o = o.withDefaults()
+	return &Writer{
+		opts:   o,
+		wake:   make(chan struct{}, 1),
+		slots:  make(chan struct{}, o.InFlight),
+		parked: make(map[*send]*time.Timer),
+	}
+}
+
+// A send is what one caller of Send waits for.
+type send struct {
+	messages []bus.Message
+	bytes    int
+	gone     <-chan struct{} // closed when the caller waits no more
+	answer   chan answer     // capacity 1: the Writer never waits for a caller
+	tries    int             // with a busy key
+	deadline time.Time       // for a busy key
+}
+
+func (s *send) abandoned() bool {
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+type answer struct {
+	receipts []bus.Receipt
+	err      error
+}
+
+// Send stores messages, all or none, and returns after their commit: they are durable
+// and will be delivered. Receipts are in the order of messages.
+//
+// Nothing was stored when the error is bus.ErrSendQueueFull (at once, when the queue is
+// full), bus.ErrDraining, bus.ErrUnavailable, bus.ErrKeyBusy or a *DataError. With
+// bus.ErrUnknownOutcome, or when ctx ends first, that is not known.
+func (w *Writer) Send(ctx context.Context, messages []bus.Message) ([]bus.Receipt, error) {
+	s := &send{messages: messages, gone: ctx.Done(), answer: make(chan answer, 1)}
+	for i := range messages {
+		s.bytes += messages[i].Size()
+	}
+	if err := w.accept(s); err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-s.answer:
+		return a.receipts, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (w *Writer) accept(s *send) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopping {
+		return bus.ErrDraining
+	}
+	if w.messages+len(s.messages) > w.opts.QueueMessages || w.bytes+s.bytes > w.opts.QueueBytes {
+		return fmt.Errorf("%w: %d messages, %d bytes; at most %d messages, %d bytes", bus.ErrSendQueueFull,
+			w.messages, w.bytes, w.opts.QueueMessages, w.opts.QueueBytes)
+	}
+	w.messages += len(s.messages)
+	w.bytes += s.bytes
+	w.queue = append(w.queue, s)
+	w.ring()
+	return nil
+}
+
+func (w *Writer) ring() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run commits until ctx ends, then refuses new sends, answers those accepted, and
+// returns nil. A batch under way is not cut off by ctx, only by its own deadline.
+func (w *Writer) Run(ctx context.Context) error {
+	commits := context.WithoutCancel(ctx)
+	stop := ctx.Done()
+	var underWay sync.WaitGroup
+	defer underWay.Wait()
+	for {
+		select {
+		case <-stop:
+			w.stop()
+			stop = nil
+		case <-w.wake:
+		}
+		for w.waiting() {
+			w.slots <- struct{}{} // bounded by CommitTimeout of the batches under way
+			batch := w.take()
+			if len(batch) == 0 {
+				<-w.slots
+				break
+			}
+			underWay.Go(func() {
+				defer func() { <-w.slots }()
+				w.commit(commits, batch)
+			})
+		}
+		if stop == nil {
+			return nil
+		}
+	}
+}
+
+// stop refuses new sends and gives up on those that wait for a busy key.
+func (w *Writer) stop() {
+	w.mu.Lock()
+	w.stopping = true
+	var parked []*send
+	for s, timer := range w.parked {
+		timer.Stop()
+		parked = append(parked, s)
+	}
+	clear(w.parked)
+	w.mu.Unlock()
+	for _, s := range parked {
+		w.finish(s, answer{err: bus.ErrKeyBusy})
+	}
+}
+
+func (w *Writer) waiting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue) > 0
+}
+
+// take removes the next batch from the queue: sends in their order of arrival, at
+// least one, until a bound is reached. Callers who have gone away are left out.
+func (w *Writer) take() []*send {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var batch []*send
+	messages, bytes, n := 0, 0, 0
+	for _, s := range w.queue {
+		if s.abandoned() {
+			w.releaseLocked(s)
+			n++
+			continue
+		}
+		if len(batch) > 0 && (messages+len(s.messages) > w.opts.BatchMessages || bytes+s.bytes > w.opts.BatchBytes) {
+			break
+		}
+		batch = append(batch, s)
+		messages += len(s.messages)
+		bytes += s.bytes
+		n++
+	}
+	rest := copy(w.queue, w.queue[n:])
+	clear(w.queue[rest:])
+	w.queue = w.queue[:rest]
+	return batch
+}
+
+// commit stores a batch and answers its senders.
+func (w *Writer) commit(ctx context.Context, batch []*send) {
+	messages := make([][]bus.Message, len(batch))
+	for i, s := range batch {
+		messages[i] = s.messages
+	}
+	bounded, cancel := context.WithTimeout(ctx, w.opts.CommitTimeout)
+	results, stored, err := w.opts.Store.Append(bounded, messages)
+	cancel()
+
+	var refused *DataError
+	switch {
+	case err == nil:
+		w.opts.Stored(stored)
+		w.settle(batch, results)
+	case errors.As(err, &refused) && len(batch) > 1:
+		half := len(batch) / 2
+		w.commit(ctx, batch[:half])
+		w.commit(ctx, batch[half:])
+	default:
+		err = fmt.Errorf("store %d sends: %w", len(batch), err)
+		for _, s := range batch {
+			w.finish(s, answer{err: err})
+		}
+	}
+}
+
+// settle answers the senders of a committed batch, but for those whose key is busy.
+func (w *Writer) settle(batch []*send, results []Result) {
+	sends, messages := 0, 0
+	for i, s := range batch {
+		if !results[i].Busy {
+			sends++
+			messages += len(s.messages)
+		}
+	}
+	w.mu.Lock()
+	w.counts.Batches++
+	w.counts.Sends += int64(sends)
+	w.counts.Messages += int64(messages)
+	w.mu.Unlock()
+	for i, s := range batch {
+		if results[i].Busy {
+			w.park(s)
+		} else {
+			w.finish(s, answer{receipts: results[i].Receipts})
+		}
+	}
+}
+
+// park keeps a send with a busy key out of the queue for a while: 2 ms at first,
+// 100 ms in the end, KeyPatience in all.
+func (w *Writer) park(s *send) {
+	now := time.Now()
+	if s.tries == 0 {
+		s.deadline = now.Add(w.opts.KeyPatience)
+	}
+	pause := min(2*time.Millisecond<<min(s.tries, 6), 100*time.Millisecond)
+	s.tries++
+
+	w.mu.Lock()
+	if giveUp := w.stopping || now.After(s.deadline) || s.abandoned(); giveUp {
+		w.mu.Unlock()
+		w.finish(s, answer{err: bus.ErrKeyBusy})
+		return
+	}
+	defer w.mu.Unlock()
+	w.parked[s] = time.AfterFunc(pause, func() { w.unpark(s) })
+}
+
+func (w *Writer) unpark(s *send) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, still := w.parked[s]; !still {
+		return // stop has answered it
+	}
+	delete(w.parked, s)
+	w.queue = append(w.queue, s)
+	w.ring()
+}
+
+func (w *Writer) finish(s *send, a answer) {
+	w.mu.Lock()
+	w.releaseLocked(s)
+	w.mu.Unlock()
+	s.answer <- a
+}
+
+func (w *Writer) releaseLocked(s *send) {
+	w.messages -= len(s.messages)
+	w.bytes -= s.bytes
+}
+
+// State returns what the Writer has done and what waits.
+func (w *Writer) State() State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.counts
+	s.Queued, s.QueuedBytes = w.messages, w.bytes
+	return s
+}
