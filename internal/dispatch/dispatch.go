@@ -232,6 +232,10 @@ func (d *Dispatcher) begin(p Position) {
 		d.started = true
 		d.pos = p.Floor
 		d.window.reset(d.pos)
+		for s := range d.subs { // from before the start: the table has what is below
+			s.until = d.pos
+			s.ring()
+		}
 		return
 	}
 	survived := d.pos

@@ -38,7 +38,7 @@ type follower struct {
 
 	saved     bus.ID // the recorded floor
 	savedAt   time.Time
-	checkedAt time.Time
+	checkedAt time.Time // the connection heard then; outlives a sleep, however short
 }
 
 // follow opens a connection and follows the tail until ctx ends or the connection
@@ -52,7 +52,7 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 		return fmt.Errorf("open the tail: %w", err)
 	}
 	defer tail.Close()
-	f := &follower{Dispatcher: d, tail: tail, target: start.Head, saved: start.Floor}
+	f := &follower{Dispatcher: d, tail: tail, target: start.Head, saved: start.Floor, checkedAt: time.Now()}
 	f.tracker.floor = start.Floor
 	if past, ok := lastPast(start.Histories); ok {
 		f.target = max(f.target, past.Until)
@@ -320,7 +320,6 @@ func intersect(before, now []Holder) []Holder {
 func (f *follower) listen(ctx context.Context) error {
 	var lastBell time.Time
 	lastRead := time.Now()
-	f.checkedAt = lastRead
 	for {
 		if err := f.saveFloor(ctx); err != nil {
 			return err
@@ -362,6 +361,7 @@ func (f *follower) listen(ctx context.Context) error {
 			continue
 		}
 		f.counts.bells.Add(1)
+		f.checkedAt = now
 		if now.Sub(lastBell) < bellRush {
 			return nil
 		}

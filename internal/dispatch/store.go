@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
@@ -78,6 +79,19 @@ type Holder struct {
 	Recovered bool
 	// PID is its server process; 0 when it is prepared.
 	PID int32
+	// GID is the name it was prepared under, if it is prepared and may be seen.
+	GID string
+}
+
+// String names the holder as an operator looks for it.
+func (h Holder) String() string {
+	switch {
+	case h.PID != 0:
+		return fmt.Sprintf("pid %d", h.PID)
+	case h.GID != "":
+		return fmt.Sprintf("prepared transaction %q", h.GID)
+	}
+	return "a prepared transaction (" + h.Transaction + ")"
 }
 
 // A PageRequest asks for one page of channels' notifications in (After, Until].

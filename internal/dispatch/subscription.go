@@ -58,7 +58,8 @@ const batchBytes = 1 << 20
 // makes a gap.
 //
 // Errors: bus.ErrDraining; bus.ErrUnavailable when the node has not yet settled what was there
-// before its start (for nil) or cannot ask the database about an id (for one ahead); ctx's.
+// before its start (for nil, and for what makes a gap) or cannot ask the database about an id
+// that it has not reached; ctx's.
 func (d *Dispatcher) Subscribe(ctx context.Context, channels []string, after *bus.ID) (*Subscription, error) {
 	ahead, err := d.isAhead(ctx, after)
 	if err != nil {
@@ -102,12 +103,7 @@ func (d *Dispatcher) Subscribe(ctx context.Context, channels []string, after *bu
 // isAhead says whether after is above every id that the database ever gave.
 func (d *Dispatcher) isAhead(ctx context.Context, after *bus.ID) (bool, error) {
 	if after == nil {
-		select {
-		case <-d.ready:
-			return false, nil
-		default:
-			return false, fmt.Errorf("the node is starting: %w", bus.ErrUnavailable)
-		}
+		return false, d.hasPosition()
 	}
 	d.mu.RLock()
 	known := *after <= max(d.pos, d.given)
@@ -126,10 +122,23 @@ func (d *Dispatcher) isAhead(ctx context.Context, after *bus.ID) (bool, error) {
 		}
 		return false, fmt.Errorf("ask for the last id: %w: %w", bus.ErrUnavailable, err)
 	}
+	if *after > given {
+		return true, d.hasPosition()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.given = max(d.given, given)
-	return *after > given, nil
+	return false, nil
+}
+
+// hasPosition refuses those who would begin at pos while pos is not yet the present.
+func (d *Dispatcher) hasPosition() error {
+	select {
+	case <-d.ready:
+		return nil
+	default:
+		return fmt.Errorf("the node is starting: %w", bus.ErrUnavailable)
+	}
 }
 
 func (d *Dispatcher) takeTurn(ctx context.Context) error {
@@ -175,6 +184,7 @@ func (m *member) markLocked(id bus.ID) {
 		s.markedFrom = id
 		s.ring()
 	}
+	s.markedFrom = min(s.markedFrom, id) // at first the channels come in any order
 }
 
 func (s *Subscription) ring() {

@@ -1,0 +1,65 @@
+# One command for each thing that people do here. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON := /usr/bin/python3
+TOOL = go tool -modfile=tools/$(1).mod
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+bin/postbus: $(shell find cmd client db gen internal service -name '*.go' -not -name '*_test.go' -o -name '*.sql' -o -name 'openapi.json' 2>/dev/null) go.mod go.sum
+	go build -o $@ ./cmd/postbus
+
+.PHONY: build
+build: bin/postbus ## build bin/postbus
+
+.PHONY: run
+run: bin/postbus ## start a bus on a private PostgreSQL
+	@exec bin/postbus dev
+
+.PHONY: test
+test: test-deps ## install what the tests need and run them all
+	go vet ./...
+	go test -race -timeout 20m ./...
+
+.PHONY: test-deps
+test-deps: ## install what the tests need (Debian)
+	@./tests/install
+
+.PHONY: lint
+lint: ## check style, import arrows and the proto
+	$(call TOOL,lint) golangci-lint run ./...
+	$(call TOOL,buf) buf lint
+
+.PHONY: breaking
+breaking: ## check that the proto breaks no client of BASE (default: the last commit)
+	$(call TOOL,buf) buf breaking --against '.git#ref=$(or $(BASE),HEAD)'
+
+.PHONY: generate
+generate: ## generate gen/ from proto/, db/ from queries/
+	$(call TOOL,buf) buf generate
+	CGO_ENABLED=0 $(call TOOL,sqlc) sqlc generate
+
+.PHONY: generated
+generated: generate ## check that generating again changes nothing
+	git diff --exit-code -- gen db
+	@test -z "$$(git ls-files --others --exclude-standard gen db)"
+
+.PHONY: vuln
+vuln: ## check dependencies for known vulnerabilities
+	$(call TOOL,vuln) govulncheck ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz the JSON reader and writer, 30 s each (FUZZTIME)
+	@for f in $$(grep -ho 'func Fuzz[A-Za-z]*' service/*_test.go | cut -d' ' -f2); do \
+		go test ./service -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; done
+
+.PHONY: bench
+bench: ## print the numbers of the README
+	go run ./bench
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,143 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// clockTick is the unit of the times in /proc/PID/stat: USER_HZ, which is 100 on every
+// Linux that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// A usage is CPU time, user and system, by who spent it.
+type usage struct {
+	client   time.Duration // this process
+	server   time.Duration // the server under test
+	database time.Duration // all of PostgreSQL's processes
+}
+
+// A meter measures what is spent from its begin on.
+type meter struct {
+	server, postmaster int // process numbers; 0: there is none
+	began              time.Time
+	before             usage
+}
+
+// newMeter begins to measure.
+func newMeter(server, postmaster int) (*meter, error) {
+	m := &meter{server: server, postmaster: postmaster}
+	var err error
+	m.before, err = m.read()
+	m.began = time.Now()
+	return m, err
+}
+
+// sample returns what was spent since the begin, with figures beside it.
+func (m *meter) sample(figures ...float64) (sample, error) {
+	wall := time.Since(m.began)
+	now, err := m.read()
+	return sample{figures, wall, usage{
+		client:   now.client - m.before.client,
+		server:   now.server - m.before.server,
+		database: now.database - m.before.database,
+	}}, err
+}
+
+func (m *meter) read() (usage, error) {
+	var u usage
+	var self syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
+		return u, fmt.Errorf("getrusage: %w", err)
+	}
+	u.client = time.Duration(self.Utime.Nano() + self.Stime.Nano())
+	if m.server != 0 {
+		stat, err := readStat(strconv.Itoa(m.server))
+		if err != nil {
+			return u, err
+		}
+		u.server = stat.own
+	}
+	if m.postmaster != 0 {
+		var err error
+		if u.database, err = clusterCPU(m.postmaster); err != nil {
+			return u, err
+		}
+	}
+	return u, nil
+}
+
+// A stat is what /proc says about a process.
+type stat struct {
+	parent      int
+	own, reaped time.Duration // CPU time: its own, and that of children it has waited for
+}
+
+func readStat(pid string) (stat, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return stat{}, err
+	}
+	// The second field is the program's name in parentheses, which may have any bytes.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 15 {
+		return stat{}, fmt.Errorf("/proc/%s/stat: %d fields, at least 17", pid, len(fields)+2)
+	}
+	numbers := make([]int64, 5)
+	for i, field := range []int{1, 11, 12, 13, 14} { // ppid, utime, stime, cutime, cstime
+		if numbers[i], err = strconv.ParseInt(fields[field], 10, 64); err != nil {
+			return stat{}, fmt.Errorf("/proc/%s/stat: %w", pid, err)
+		}
+	}
+	return stat{
+		parent: int(numbers[0]),
+		own:    time.Duration(numbers[1]+numbers[2]) * clockTick,
+		reaped: time.Duration(numbers[3]+numbers[4]) * clockTick,
+	}, nil
+}
+
+// clusterCPU sums up the postmaster, its children, and those that have ended.
+func clusterCPU(postmaster int) (time.Duration, error) {
+	root, err := readStat(strconv.Itoa(postmaster))
+	if err != nil {
+		return 0, err
+	}
+	total := root.own + root.reaped
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range entries {
+		if _, err := strconv.Atoi(entry.Name()); err != nil {
+			continue
+		}
+		// One that cannot be read has just ended: it is among the reaped next time.
+		if each, err := readStat(entry.Name()); err == nil && each.parent == postmaster {
+			total += each.own
+		}
+	}
+	return total, nil
+}
+
+// residentBytes returns the resident memory of a process.
+func residentBytes(pid int) (float64, error) {
+	path := fmt.Sprintf("/proc/%d/status", pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kilobytes, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
+			return kilobytes * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("%s: no VmRSS", path)
+}

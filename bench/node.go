@@ -1,0 +1,135 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A node is `postbus serve` as a process.
+type node struct {
+	process  *process
+	grpcAddr string
+	admin    string // URL of the admin listener
+}
+
+// startNode starts program on the database and returns when it is ready.
+func startNode(ctx context.Context, program, databaseURL string) (*node, error) {
+	addrs, err := freeAddrs(3)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, "serve", "--log-level", "warn",
+		"--http-addr", addrs[0], "--grpc-addr", addrs[1], "--admin-addr", addrs[2])
+	cmd.Env = append(os.Environ(), "POSTBUS_DATABASE_URL="+databaseURL)
+	p, err := startProcess(cmd)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{process: p, grpcAddr: addrs[1], admin: "http://" + addrs[2]}
+	if err := n.until(ctx, "ready", func() bool { _, err := n.ask(ctx, http.MethodGet, "/readyz"); return err == nil }); err != nil {
+		return nil, errors.Join(err, n.end())
+	}
+	return n, nil
+}
+
+func (n *node) end() error { return n.process.end() }
+
+// until asks again and again whether the node has come to the named state.
+func (n *node) until(ctx context.Context, state string, reached func() bool) error {
+	const patience = time.Minute
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	for !reached() {
+		select {
+		case <-tick.C:
+		case <-n.process.exited:
+			return n.process.failure()
+		case <-end.C:
+			return fmt.Errorf("postbus serve: not %s within %s: %s", state, patience, n.process.said.text())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// untilAsleep waits until the node has nothing to do and waits for the bell.
+func (n *node) untilAsleep(ctx context.Context) error {
+	return n.until(ctx, "asleep", func() bool {
+		asleep, err := n.metric(ctx, "postbus_tail_sleeping")
+		return err == nil && asleep == 1
+	})
+}
+
+// free makes the node give back what it does not use. Pools outlive one collection.
+func (n *node) free(ctx context.Context) error {
+	for range 2 {
+		if _, err := n.ask(ctx, http.MethodPost, "/debug/free"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// metric returns the value of a metric without labels.
+func (n *node) metric(ctx context.Context, name string) (float64, error) {
+	text, err := n.ask(ctx, http.MethodGet, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, fmt.Errorf("/metrics: no %s", name)
+}
+
+// ask sends a request to the admin listener.
+func (n *node) ask(ctx context.Context, method, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, n.admin+path, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, 4<<20))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, response.Status, text)
+	}
+	return string(text), err
+}
+
+// freeAddrs finds n loopback addresses that nothing listens on.
+func freeAddrs(n int) ([]string, error) {
+	addrs := make([]string, n)
+	for i := range addrs {
+		listener, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer listener.Close() // not before all are found: they must differ
+		addrs[i] = listener.Addr().String()
+	}
+	return addrs, nil
+}

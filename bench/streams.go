@@ -1,0 +1,164 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+const (
+	streamCount  = 10_000
+	openPatience = 2 * time.Minute // for all of them to open
+
+	// spareFiles is what a process opens beside the connections of its streams.
+	spareFiles = 200
+)
+
+// streams measures the memory that an idle stream takes in the server.
+func (b *bench) streams(ctx context.Context) (err error) {
+	// Go raises the soft limit to the hard one at the start of every process.
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("getrlimit: %w", err)
+	}
+	if files.Max < streamCount+spareFiles {
+		return fmt.Errorf("%d files may be open at once (ulimit -Hn), at least %d are needed", files.Max, streamCount+spareFiles)
+	}
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
+
+	onNode := func(conns int) func(context.Context) (sample, error) {
+		return func(ctx context.Context) (s sample, err error) {
+			n, err := startNode(ctx, b.program, r.nodeURL)
+			if err != nil {
+				return s, err
+			}
+			defer func() { err = errors.Join(err, n.end()) }()
+			return bytesPerStream(ctx, n.grpcAddr, conns, n.process.pid(), r.postgres.PID(), func() error { return n.free(ctx) })
+		}
+	}
+	onBare := func(conns int) func(context.Context) (sample, error) {
+		return func(ctx context.Context) (s sample, err error) {
+			bare, err := startEcho(ctx)
+			if err != nil {
+				return s, err
+			}
+			defer func() { err = errors.Join(err, bare.end()) }()
+			return bytesPerStream(ctx, bare.addr, conns, bare.process.pid(), r.postgres.PID(), func() error {
+				_, err := bare.ask("free")
+				return err
+			})
+		}
+	}
+	const few, many = 100, streamCount
+	node := func(conns int) string { return fmt.Sprintf("Postbus, %s connections", figure(float64(conns))) }
+	bare := func(conns int) string { return fmt.Sprintf("gRPC alone, %s connections", figure(float64(conns))) }
+	e := experiment{
+		title: "Memory of an idle stream",
+		text: fmt.Sprintf("%s Subscribe streams, each on a channel of its own, from another process, to a server just started; resident memory after a forced collection less that before, "+
+			"for each stream. gRPC alone: an empty stream handler. The wall time is that of opening and collecting.", figure(streamCount)),
+		columns: []string{"KB a stream"},
+		variants: []variant{
+			{node(few), "≤ 12 KB", onNode(few)},
+			{bare(few), "", onBare(few)},
+			{node(many), "≤ 32 KB", onNode(many)},
+			{bare(many), "", onBare(many)},
+		},
+		ratios: []ratio{
+			{"Postbus / gRPC alone, 100 connections", "", divide(node(few), bare(few), 0)},
+			{"Postbus / gRPC alone, 10,000 connections", "", divide(node(many), bare(many), 0)},
+		},
+	}
+	return e.perform(ctx, b.reps, b.out)
+}
+
+// bytesPerStream opens the streams at target and measures server, which free makes give
+// back what it does not use.
+func bytesPerStream(ctx context.Context, target string, conns, server, postmaster int, free func() error) (s sample, err error) {
+	resident := func() (float64, error) {
+		if err := free(); err != nil {
+			return 0, err
+		}
+		return residentBytes(server)
+	}
+	before, err := resident()
+	if err != nil {
+		return s, err
+	}
+	m, err := newMeter(server, postmaster)
+	if err != nil {
+		return s, err
+	}
+	client, err := startPart(ctx, openPatience, nil, "stream-client", target, strconv.Itoa(conns), strconv.Itoa(streamCount))
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, client.end()) }()
+	after, err := resident()
+	if err != nil {
+		return s, err
+	}
+	return m.sample((after - before) / 1024 / streamCount)
+}
+
+// streamClient opens streams and holds them until its input ends. Its arguments are the
+// target, the number of connections, and that of streams.
+func streamClient(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	if len(args) != 3 {
+		return fmt.Errorf("stream-client: %d arguments, must be 3", len(args))
+	}
+	conns, err := strconv.Atoi(args[1])
+	if err != nil {
+		return fmt.Errorf("stream-client: connections: %w", err)
+	}
+	streams, err := strconv.Atoi(args[2])
+	if err != nil {
+		return fmt.Errorf("stream-client: streams: %w", err)
+	}
+	open := make([]*grpc.ClientConn, conns)
+	for i := range open {
+		if open[i], err = dial(args[0]); err != nil {
+			return err
+		}
+		defer open[i].Close()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	held := make([]postbusv1.BusService_SubscribeClient, streams)
+	var group errgroup.Group
+	group.SetLimit(100) // handshakes at once
+	for i := range held {
+		group.Go(func() error {
+			// ctx and not the group's, which would end the streams with it.
+			stream, err := postbusv1.NewBusServiceClient(open[i%conns]).Subscribe(ctx,
+				&postbusv1.SubscribeRequest{Channels: []string{fmt.Sprintf("idle-%d", i)}})
+			if err != nil {
+				return fmt.Errorf("stream %d: %w", i, err)
+			}
+			if _, err := stream.Recv(); err != nil {
+				return fmt.Errorf("stream %d: %w", i, err)
+			}
+			held[i] = stream
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "ready streams")
+	return obey(in, out)
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// A config is what serve and dev are told by flags and variables.
+type config struct {
+	databaseURL, listenURL        string
+	httpAddr, grpcAddr, adminAddr string
+	retention, keyRetention       time.Duration
+	corsOrigins, allowedHosts     []string
+	insecure                      bool
+	drainTimeout, pollTimeout     time.Duration
+	maxBody, windowBytes          int
+	maxReaders, pageReaders       int
+	queueMessages, queueBytes     int
+	poolSize                      int
+	logLevel, logFormat           string
+}
+
+// register declares the flags of serve and dev.
+func (c *config) register(f *pflag.FlagSet) {
+	f.StringVar(&c.httpAddr, "http-addr", "127.0.0.1:8072", "where JSON is served (Odoo's longpolling port)")
+	f.StringVar(&c.grpcAddr, "grpc-addr", "127.0.0.1:8073", "where gRPC is served")
+	f.StringVar(&c.adminAddr, "admin-addr", "127.0.0.1:8074", "where /metrics, /livez, /readyz and /debug/pprof are served; empty: nowhere")
+	f.DurationVar(&c.retention, "retention", 24*time.Hour, "how long a message is kept, 1s or more")
+	f.DurationVar(&c.keyRetention, "key-retention", 24*time.Hour, "how long an idempotency key is remembered, 1s or more")
+	f.StringSliceVar(&c.corsOrigins, "cors-origins", nil, "origins of web pages that may use the JSON side, or *")
+	f.StringSliceVar(&c.allowedHosts, "allowed-hosts", nil, "names, beside loopback's, by which this server may be called (the Host header), or *")
+	f.BoolVar(&c.insecure, "insecure", false, "allow addresses that are not loopback, although there is no authentication")
+	f.DurationVar(&c.drainTimeout, "drain-timeout", 10*time.Second, "how long a stop may take")
+	f.DurationVar(&c.pollTimeout, "poll-timeout", 25*time.Second, "how long a poll without a timeout waits, 1s to 50s")
+	f.IntVar(&c.maxBody, "max-body", 1<<20, "bytes of one message's payload, 65536 to 3145728")
+	f.IntVar(&c.maxReaders, "max-readers", 50_000, "streams and polls open at once")
+	f.IntVar(&c.windowBytes, "window-bytes", 64<<20, "bytes of the newest messages kept in memory, 1048576 or more")
+	f.IntVar(&c.pageReaders, "page-readers", 8, "reads of the table at once for readers that catch up")
+	f.IntVar(&c.queueMessages, "send-queue-messages", 100_000, "messages that may wait for their commit")
+	f.IntVar(&c.queueBytes, "send-queue-bytes", 256<<20, "bytes that may wait for their commit")
+	f.IntVar(&c.poolSize, "pool-size", 16, "connections to the database beside the one that listens, 4 or more")
+	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+}
+
+// fromEnvironment sets the flags that the command line does not name from their
+// variables: POSTBUS_HTTP_ADDR for --http-addr.
+func fromEnvironment(f *pflag.FlagSet) error {
+	var first error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := "POSTBUS_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		value, ok := os.LookupEnv(name)
+		if !ok || flag.Changed || first != nil || flag.Name == "help" {
+			return
+		}
+		if err := f.Set(flag.Name, value); err != nil {
+			first = misuse("%s=%q: %v", name, value, err)
+		}
+	})
+	return first
+}
+
+// check returns the first flag that cannot be obeyed.
+func (c *config) check() error {
+	ranges := []struct {
+		flag      string
+		value     int64
+		low, high int64
+	}{
+		{"max-body", int64(c.maxBody), 64 << 10, 3 << 20},
+		{"max-readers", int64(c.maxReaders), 1, 1 << 30},
+		{"window-bytes", int64(c.windowBytes), 1 << 20, 1 << 40},
+		{"page-readers", int64(c.pageReaders), 1, 1000},
+		{"send-queue-messages", int64(c.queueMessages), 1000, 1 << 30},
+		{"send-queue-bytes", int64(c.queueBytes), 4 << 20, 1 << 40},
+		{"pool-size", int64(c.poolSize), 4, 1000},
+	}
+	for _, r := range ranges {
+		if r.value < r.low || r.value > r.high {
+			return misuse("--%s: %d, must be %d to %d", r.flag, r.value, r.low, r.high)
+		}
+	}
+	durations := []struct {
+		flag      string
+		value     time.Duration
+		low, high time.Duration
+	}{
+		{"retention", c.retention, time.Second, 100 * 365 * 24 * time.Hour},
+		{"key-retention", c.keyRetention, time.Second, 100 * 365 * 24 * time.Hour},
+		{"drain-timeout", c.drainTimeout, 0, time.Hour},
+		{"poll-timeout", c.pollTimeout, time.Second, 50 * time.Second},
+	}
+	for _, d := range durations {
+		if d.value < d.low || d.value > d.high {
+			return misuse("--%s: %s, must be %s to %s", d.flag, d.value, d.low, d.high)
+		}
+	}
+	if _, err := c.logger(); err != nil {
+		return err
+	}
+	for flag, url := range map[string]string{"database-url": c.databaseURL, "listen-url": c.listenURL} {
+		if err := checkURL(flag, url); err != nil {
+			return err
+		}
+	}
+	for flag, addr := range map[string]string{"http-addr": c.httpAddr, "grpc-addr": c.grpcAddr, "admin-addr": c.adminAddr} {
+		if err := c.checkAddr(flag, addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAddr refuses an address that is not loopback's, unless that is asked for: there
+// is no authentication yet.
+func (c *config) checkAddr(flag, addr string) error {
+	if addr == "" && flag == "admin-addr" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return misuse("--%s: %q is not HOST:PORT", flag, addr)
+	}
+	ip := net.ParseIP(host)
+	if host == "localhost" || ip != nil && ip.IsLoopback() || c.insecure {
+		return nil
+	}
+	return misuse("--%s: %s is not a loopback address; there is no authentication, so say --insecure if anyone who reaches it may send and read", flag, addr)
+}
+
+func (c *config) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return nil, misuse("--log-level: %q, must be debug, info, warn or error", c.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch c.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return nil, misuse("--log-format: %q, must be text or json", c.logFormat)
+}
+
+// A misuseError is a command that cannot be obeyed as it stands: exit code 2.
+type misuseError struct{ error }
+
+func misuse(format string, args ...any) error {
+	return misuseError{fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postbus/postbus/internal/postgres"
+)
+
+// newMigrate returns the command that brings the schema up to date.
+func newMigrate() *cobra.Command {
+	var c config
+	var roles postgres.Roles
+	var newHistory bool
+	cmd := &cobra.Command{
+		Use:   "migrate --database-url URL",
+		Short: "Make the schema, or bring it up to date",
+		Long: `Make the schema "postbus" in the database, or bring it up to date, and grant what its
+three roles need; the roles are created if the migrating role may. Several at once
+wait for each other. serve does the same when it starts, if its role may.
+
+--new-history is for one case: the database was put back from a file-level copy with no
+node alive (see docs/operations.md). Ids go on at the next multiple of 2^32 then.
+
+Every flag has a variable: POSTBUS_DATABASE_URL for --database-url.`,
+		Example: `  postbus migrate --database-url postgres://owner@localhost/app
+  postbus migrate --new-history --database-url postgres://owner@localhost/app`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			if c.databaseURL == "" {
+				return misuse("--database-url (or POSTBUS_DATABASE_URL) is required")
+			}
+			if err := checkURL("database-url", c.databaseURL); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), migrateTimeout)
+			defer cancel()
+			return migrate(ctx, cmd, c.databaseURL, roles, newHistory)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.databaseURL, "database-url", "", "the database, postgres://USER:PASSWORD@HOST:PORT/NAME; required")
+	f.StringVar(&roles.Sender, "sender-role", "postbus_sender", "the role that may send")
+	f.StringVar(&roles.Reader, "reader-role", "postbus_reader", "the role that may read by postbus.poll")
+	f.StringVar(&roles.Node, "node-role", "postbus_node", "the role that serve needs")
+	f.BoolVar(&newHistory, "new-history", false, "after a restore from a file-level copy: begin a new history of ids")
+	return cmd
+}
+
+func migrate(ctx context.Context, cmd *cobra.Command, url string, roles postgres.Roles, newHistory bool) error {
+	version, err := postgres.Migrate(ctx, url, postgres.MigrateOptions{Roles: roles})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "schema postbus is at version %d\n", version)
+	if !newHistory {
+		return nil
+	}
+	first, err := postgres.NewHistory(ctx, url)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "a new history begins at id %d\n", first)
+	return nil
+}

@@ -1,0 +1,254 @@
+package dispatch
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postbus/postbus/internal/bus"
+)
+
+// TestEveryMessageOnceInOrder lets transactions commit out of order, roll back and
+// prepare, lets a node offer its own batches in any order, and lets readers read, stall,
+// drop and go on by their last on either of two nodes. Each is given what was
+// committed on its channels above its cursor: all of it, once, ids ascending.
+func TestEveryMessageOnceInOrder(t *testing.T) {
+	for seed := range uint64(24) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { everyMessageOnce(t, seed) })
+		})
+	}
+}
+
+func everyMessageOnce(t *testing.T, seed uint64) {
+	m := newModel()
+	nodes := []*Dispatcher{
+		start(t, m, Options{WindowBytes: 1 << (9 + seed%8)}),
+		start(t, m, Options{WindowBytes: 4 << 10, PageReaders: 1}),
+	}
+	var senders sync.WaitGroup
+	for i := range uint64(6) {
+		senders.Go(func() { sendAtRandom(m, rand.New(rand.NewPCG(seed, i)), 40) })
+	}
+	senders.Go(func() { offerAtRandom(m, nodes[0], rand.New(rand.NewPCG(seed, 100)), 60) })
+
+	var readers sync.WaitGroup
+	finish := make(chan struct{})
+	walks := make([]*walk, 12)
+	for i := range walks {
+		r := rand.New(rand.NewPCG(seed, 200+uint64(i)))
+		w := &walk{channels: someChannels(r)}
+		walks[i] = w
+		readers.Go(func() { w.read(t, nodes, r, finish) })
+	}
+	senders.Wait()
+	close(finish)
+	readers.Wait()
+	for _, w := range walks {
+		var want []bus.ID
+		for _, n := range m.rows {
+			if slices.Contains(w.channels, n.Channel) {
+				want = append(want, n.ID)
+			}
+		}
+		if !slices.Equal(w.got, want) {
+			t.Errorf("a reader of %v got %d notifications, %d were committed; missing %v", w.channels, len(w.got), len(want), without(want, w.got))
+		}
+	}
+	if len(m.rows) < 300 {
+		t.Errorf("only %d messages were committed", len(m.rows))
+	}
+}
+
+// without returns those of ids that are not among others.
+func without(ids, others []bus.ID) []bus.ID {
+	return slices.DeleteFunc(slices.Clone(ids), func(id bus.ID) bool { return slices.Contains(others, id) })
+}
+
+const channelCount = 9
+
+func channelNamed(i int) string { return string(rune('a' + i)) }
+
+func someChannels(r *rand.Rand) []string {
+	var channels []string
+	for _, i := range r.Perm(channelCount)[:1+r.IntN(channelCount)] {
+		channels = append(channels, channelNamed(i))
+	}
+	return channels
+}
+
+// sendAtRandom runs transactions of one to three messages, with pauses everywhere.
+func sendAtRandom(m *model, r *rand.Rand, transactions int) {
+	pause := func(most time.Duration) { time.Sleep(time.Duration(r.Int64N(int64(most)))) }
+	for range transactions {
+		x := m.begin().lock()
+		pause(time.Millisecond)
+		for range 1 + r.IntN(3) {
+			// Low channels are busy, high ones quiet.
+			channel := channelNamed(min(r.IntN(channelCount), r.IntN(channelCount)))
+			x.insert(&bus.Notification{Channel: channel, JSON: string(make([]byte, r.IntN(200)))})
+			pause(2 * time.Millisecond)
+		}
+		x.look()
+		x.prepare(r.IntN(8) == 0)
+		pause([]time.Duration{time.Millisecond, 15 * time.Millisecond, 60 * time.Millisecond}[r.IntN(3)])
+		if r.IntN(6) == 0 {
+			x.rollback()
+		} else {
+			x.publish()
+			pause(time.Millisecond)
+			x.release()
+		}
+		pause([]time.Duration{time.Millisecond, 10 * time.Millisecond, 400 * time.Millisecond}[r.IntN(3)])
+	}
+}
+
+// offerAtRandom commits batches and offers them to d, not always in their order, now
+// and then never.
+func offerAtRandom(m *model, d *Dispatcher, r *rand.Rand, batches int) {
+	var offers sync.WaitGroup
+	defer offers.Wait()
+	for range batches {
+		channels := make([]string, 1+r.IntN(5))
+		for i := range channels {
+			channels[i] = channelNamed(r.IntN(channelCount))
+		}
+		batch := m.send(channels...)
+		if r.IntN(8) > 0 {
+			late := time.Duration(r.Int64N(int64(2 * time.Millisecond)))
+			offers.Go(func() {
+				time.Sleep(late)
+				d.Offer(batch)
+			})
+		}
+		time.Sleep(time.Duration(r.Int64N(int64(8 * time.Millisecond))))
+	}
+}
+
+// A walk is one reader's, over any number of subscriptions.
+type walk struct {
+	channels []string
+	got      []bus.ID
+	last     bus.ID
+}
+
+// read reads until, after finish, a second passes without anything.
+func (w *walk) read(t *testing.T, nodes []*Dispatcher, r *rand.Rand, finish chan struct{}) {
+	for {
+		d := nodes[r.IntN(len(nodes))]
+		s, err := d.Subscribe(t.Context(), w.channels, &w.last)
+		if err != nil {
+			t.Errorf("Subscribe: %v", err)
+			return
+		}
+		if r.IntN(2) == 0 { // the window moves on before the first Next
+			time.Sleep(time.Duration(r.Int64N(int64(50 * time.Millisecond))))
+		}
+		for range 1 + r.IntN(10) {
+			var finished bool
+			select {
+			case <-finish:
+				finished = true
+			default:
+			}
+			limit, wait := 1+r.IntN(7), time.Duration(r.Int64N(int64(30*time.Millisecond)))
+			if r.IntN(4) == 0 {
+				wait = 0
+			}
+			if finished {
+				wait = time.Second
+			}
+			b, err := s.Next(t.Context(), limit, wait)
+			if err != nil {
+				t.Errorf("Next: %v", err)
+				return
+			}
+			if !w.take(t, b, limit) {
+				return
+			}
+			if heartbeat := s.Last(); heartbeat < w.last {
+				t.Errorf("Last went back from %d to %d", w.last, heartbeat)
+			}
+			if finished && b.Empty() {
+				s.Close()
+				return
+			}
+			if r.IntN(6) == 0 { // stalls
+				time.Sleep(time.Duration(r.Int64N(int64(80 * time.Millisecond))))
+			}
+		}
+		if r.IntN(2) == 0 { // a heartbeat before the drop
+			w.last = s.Last()
+		}
+		s.Close()
+	}
+}
+
+func (w *walk) take(t *testing.T, b Batch, limit int) bool {
+	if b.Gap != nil || len(b.Notifications) > limit || b.Last < w.last {
+		t.Errorf("gap %+v, %d notifications of at most %d, last %d after %d", b.Gap, len(b.Notifications), limit, b.Last, w.last)
+		return false
+	}
+	for _, n := range b.Notifications {
+		if n.ID <= w.last {
+			t.Errorf("%d comes after the cursor %d", n.ID, w.last)
+			return false
+		}
+		w.last = n.ID
+		w.got = append(w.got, n.ID)
+	}
+	w.last = b.Last
+	return true
+}
+
+// TestOfferedBatchesInAnyOrder offers batches of which the lower ones come later, twice,
+// or never.
+func TestOfferedBatchesInAnyOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		d := start(t, m, Options{Fallback: time.Hour})
+		s := subscribe(t, d, nil, "a")
+		asleep(t, d)
+		one, two, three := m.begin(), m.begin(), m.begin() // none looks at the bell
+		for _, x := range []*transaction{one, two, three} {
+			x.insert(&bus.Notification{Channel: "a"})
+			x.commit()
+		}
+		d.Offer(three.rows)
+		d.Offer(two.rows)
+		expectNothing(t, s, 0)
+		d.Offer(one.rows)
+		d.Offer(two.rows)
+		expect(t, s, 0, 1, 2, 3)
+		if n := len(d.early); n != 0 {
+			t.Errorf("%d offers are kept for nothing", n)
+		}
+	})
+}
+
+// TestOffersAboveAGapAreBounded offers more than is kept; the tail has the rest.
+func TestOffersAboveAGapAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		d := start(t, m, Options{})
+		s := subscribe(t, d, nil, "last")
+		gap := m.begin()
+		gap.insert(&bus.Notification{Channel: "a"})
+		for range earlyBound + 10 {
+			d.Offer(m.send("a"))
+		}
+		if n := len(d.early); n > earlyBound {
+			t.Errorf("%d offers are kept above a gap, at most %d", n, earlyBound)
+		}
+		last := m.send("last")
+		gap.commit()
+		expect(t, s, time.Minute, last[0].ID)
+		if n := len(d.early); n != 0 {
+			t.Errorf("%d offers are kept for nothing", n)
+		}
+	})
+}

@@ -1,0 +1,53 @@
+-- name: CheckHistory :exec
+-- Moves to a new history if the recorded one is not the present one. Sequences and the few rows of histories.
+SELECT postbus.check_history();
+
+-- name: BeginHistory :one
+-- Begins a new history unless the sequence has reached above; NULL: in any case.
+SELECT postbus.begin_history(sqlc.narg(above)::bigint)::bigint AS first_id;
+
+-- name: Position :one
+-- The state's only row by its primary key; the head from the end of bus_pkey.
+SELECT s.floor, coalesce((SELECT max(b.id) FROM postbus.bus b), 0)::bigint AS head FROM postbus.state s WHERE s.one;
+
+-- name: Histories :many
+-- A handful of rows, no index.
+SELECT h.first_id, max(h.survived)::bigint AS survived FROM postbus.histories h WHERE h.first_id > 1 GROUP BY h.first_id ORDER BY h.first_id;
+
+-- name: LastGiven :one
+-- The sequence itself: its page is read under its lock, so the answer is never too high.
+SELECT coalesce(pg_sequence_last_value('postbus.bus_id_seq'), 0)::bigint AS last_given, pg_is_in_recovery() AS in_recovery;
+
+-- name: ReadTail :many
+-- bus_pkey, from after on. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
+SELECT t.id, t.channel, t.type, t.json, t.bin, t.headers, t.sent_at,
+       coalesce(extract(epoch FROM t.expires_at - clock_timestamp()), 'Infinity')::double precision AS life
+FROM (
+    SELECT b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at, b.expires_at,
+           sum(coalesce(octet_length(b.json), octet_length(b.bin))) OVER (ORDER BY b.id ROWS UNBOUNDED PRECEDING)
+           - coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes_before
+    FROM postbus.bus b WHERE b.id > sqlc.arg(after)::bigint ORDER BY b.id LIMIT sqlc.arg(rows)::integer
+) t WHERE t.bytes_before < sqlc.arg(bytes)::bigint ORDER BY t.id;
+
+-- name: Holders :many
+-- The server's lock table: who holds what an INSERT into the log takes before its ids and keeps until it is visible or void.
+SELECT l.virtualtransaction::text AS transaction, coalesce(l.pid, 0)::integer AS pid,
+       coalesce(CASE WHEN l.pid IS NULL THEN (
+           SELECT p.gid FROM pg_catalog.pg_locks x JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
+           WHERE x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction LIMIT 1) END, '')::text AS gid
+FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'relation' AND l.relation = 'postbus.bus'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+  AND l.pid IS DISTINCT FROM pg_backend_pid();
+
+-- name: Arm :exec
+-- Holds the bell's slots: a sender that cannot have one rings. No table.
+SELECT pg_advisory_lock_shared(1346532723, slot) FROM generate_series(0, 15) AS slot;
+
+-- name: Disarm :exec
+-- Lets go of the bell's slots. No table.
+SELECT pg_advisory_unlock_shared(1346532723, slot) FROM generate_series(0, 15) AS slot;
+
+-- name: SaveFloor :exec
+-- The state's only row by its primary key.
+UPDATE postbus.state SET floor = sqlc.arg(pos)::bigint WHERE one AND floor < sqlc.arg(pos)::bigint;

@@ -1,0 +1,156 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/proto"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/dispatch"
+)
+
+// An exchange is one unary JSON request on its way through the gateway. It carries what
+// the generated code would lose: the typed error of reading a request, of which
+// that keeps only the text, and a poll's shared notifications, each with its JSON,
+// which a protobuf response would copy.
+type exchange struct {
+	data   []byte          // the request's body
+	unread error           // why it could not be read
+	batch  *dispatch.Batch // the answer of a poll
+}
+
+type exchangeKey struct{}
+
+// exchangeBody is the body of the request that the gateway sees, by which its decoder
+// finds the exchange.
+type exchangeBody struct {
+	io.ReadCloser
+	exchange *exchange
+}
+
+// newGateway returns the gateway of the unary routes, in this process. A request must
+// have passed gate.
+func (s *Service) newGateway() (*runtime.ServeMux, error) {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonForm{reader: jsonReader{&s.limits}}),
+		runtime.WithErrorHandler(s.gatewayError),
+		runtime.WithRoutingErrorHandler(s.gatewayRoutingError),
+		runtime.WithForwardResponseRewriter(func(ctx context.Context, resp proto.Message) (any, error) {
+			if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.batch != nil {
+				return x.batch, nil
+			}
+			return resp, nil
+		}),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithWriteContentLength(),
+	)
+	if err := postbusv1.RegisterBusServiceHandlerServer(context.Background(), mux, inProcess{s: s}); err != nil {
+		return nil, fmt.Errorf("register the gateway: %w", err)
+	}
+	return mux, nil
+}
+
+// throughGateway answers a unary request with body data.
+func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, data []byte) {
+	x := &exchange{data: data}
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	r.Body = exchangeBody{http.NoBody, x}
+	w.Header().Set("Cache-Control", "no-store")
+	mux.ServeHTTP(w, r)
+}
+
+func (s *Service) gatewayError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.unread != nil {
+		err = x.unread
+	}
+	s.refuseHTTP(w, r, err)
+}
+
+func (s *Service) gatewayRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, _ int) {
+	s.refuseHTTP(w, r, errNotFound(r.URL.Path))
+}
+
+// inProcess is the service as the gateway calls it.
+type inProcess struct {
+	postbusv1.UnimplementedBusServiceServer
+	s *Service
+}
+
+// Send implements BusServiceServer.
+func (p inProcess) Send(ctx context.Context, req *postbusv1.SendRequest) (*postbusv1.SendResponse, error) {
+	return p.s.Send(ctx, req)
+}
+
+// Poll implements BusServiceServer; the answer is in the exchange.
+func (p inProcess) Poll(ctx context.Context, req *postbusv1.PollRequest) (resp *postbusv1.PollResponse, err error) {
+	defer p.s.finish(ctx, "Poll", &err)
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil, errors.New("poll without an exchange")
+	}
+	batch, err := p.s.pollRequest(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	x.batch = &batch
+	return new(postbusv1.PollResponse), nil
+}
+
+// jsonForm is the gateway's marshaler: not protojson, but the form that openapi.json
+// describes.
+type jsonForm struct{ reader jsonReader }
+
+// Marshal writes a response.
+func (f jsonForm) Marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case *dispatch.Batch:
+		return append(appendBatch(nil, *v), '\n'), nil
+	case *postbusv1.SendResponse:
+		return append(appendResults(nil, v), '\n'), nil
+	}
+	return nil, fmt.Errorf("no JSON form of %T", v)
+}
+
+// Unmarshal reads a request.
+func (f jsonForm) Unmarshal(data []byte, v any) error {
+	switch v := v.(type) {
+	case *postbusv1.SendRequest:
+		return f.reader.send(data, v)
+	case *postbusv1.PollRequest:
+		return f.reader.poll(data, v)
+	}
+	return fmt.Errorf("no JSON form of %T", v)
+}
+
+// NewDecoder returns a decoder of the exchange's body.
+func (f jsonForm) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		body, ok := r.(exchangeBody)
+		if !ok {
+			return errors.New("request without an exchange")
+		}
+		body.exchange.unread = f.Unmarshal(body.exchange.data, v)
+		return body.exchange.unread
+	})
+}
+
+// NewEncoder returns an encoder of responses.
+func (f jsonForm) NewEncoder(w io.Writer) runtime.Encoder {
+	return runtime.EncoderFunc(func(v any) error {
+		data, err := f.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	})
+}
+
+// ContentType returns application/json.
+func (f jsonForm) ContentType(any) string { return jsonType }

@@ -1,0 +1,50 @@
+package service
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+// GRPCServer returns a gRPC server that serves BusService, server reflection and
+// grpc.health.v1. opts are added to the service's own and win over them.
+//
+// A peer that does not answer a ping within 30 s, sent after 30 s of silence, is ended;
+// clients may ping every 10 s, without a stream too. There is no limit of streams for
+// each connection, since gRPC would queue above it in silence: MaxReaders refuses.
+func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(append([]grpc.ServerOption{
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 30 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime:             9 * time.Second, // clients that ping every 10 s are not always punctual
+			PermitWithoutStream: true,
+		}),
+		grpc.MaxRecvMsgSize(int(s.maxBytes())),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.ForceServerCodecV2(newFrameCodec()),
+	}, opts...)...)
+	postbusv1.RegisterBusServiceServer(server, s)
+	healthv1.RegisterHealthServer(server, s.health)
+	reflection.Register(server)
+	return server
+}
+
+// maxBytes bounds a request on the wire, above the limit of what it may hold, so that
+// one a little too large is refused with the limit's name. In JSON escapes and base64
+// take room that does not count.
+func (s *Service) maxBytes() int64 { return 2*int64(s.limits.MaxRequest) + 64<<10 }
+
+// SetHealthy says whether grpc.health.v1 reports the node, and BusService, as serving.
+func (s *Service) SetHealthy(healthy bool) {
+	state := healthv1.HealthCheckResponse_NOT_SERVING
+	if healthy {
+		state = healthv1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", state)
+	s.health.SetServingStatus(postbusv1.BusService_ServiceDesc.ServiceName, state)
+}

@@ -1,0 +1,203 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postbus/postbus/internal/bus"
+)
+
+// bodyTimeout is how long a request's body may take to arrive.
+const bodyTimeout = 30 * time.Second
+
+// HTTPHandler returns the handler of everything that is reached by HTTP. Its
+// http.Server should have a ReadHeaderTimeout and an IdleTimeout, and no WriteTimeout.
+func (s *Service) HTTPHandler() http.Handler { return s.handler }
+
+// A route is one path of the JSON side.
+type route struct {
+	methods string                                                          // the Allow header
+	names   []string                                                        // of the query of a GET
+	serve   func(w http.ResponseWriter, r *http.Request, body []byte) error // body: JSON
+}
+
+func (s *Service) newHandler() (http.Handler, error) {
+	gateway, err := s.newGateway()
+	if err != nil {
+		return nil, err
+	}
+	unary := func(w http.ResponseWriter, r *http.Request, body []byte) error {
+		if r.Method == http.MethodGet { // its query has become a body
+			r = r.Clone(r.Context())
+			r.Method = http.MethodPost
+		}
+		throughGateway(gateway, w, r, body)
+		return nil
+	}
+	routes := map[string]route{
+		"/v1/send":      {methods: "POST", serve: unary},
+		"/v1/poll":      {methods: "GET, POST", names: []string{"channels", "after", "timeout", "max"}, serve: unary},
+		"/v1/subscribe": {methods: "GET, POST", names: []string{"channels", "after", "heartbeat"}, serve: s.serveLines},
+		"/openapi.json": {methods: "GET", names: []string{}, serve: serveOpenAPI},
+	}
+	gate := newGate(s.opts.AllowedHosts, s.opts.CORSOrigins)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.recoverHTTP(w, r)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if err := gate.checkHost(r); err != nil {
+			s.refuseHTTP(w, r, err)
+			return
+		}
+		if r.URL.Path == odooPath {
+			s.serveOdoo(w, r)
+			return
+		}
+		if done, err := gate.checkOrigin(w, r); err != nil {
+			s.refuseHTTP(w, r, err)
+			return
+		} else if done {
+			return
+		}
+		if err := s.route(routes, w, r); err != nil {
+			s.refuseHTTP(w, r, err)
+		}
+	}), nil
+}
+
+// route finds r's route, reads its request, and serves it under the deadline that
+// Grpc-Timeout names.
+func (s *Service) route(routes map[string]route, w http.ResponseWriter, r *http.Request) error {
+	to, ok := routes[r.URL.Path]
+	if !ok {
+		return errNotFound(r.URL.Path)
+	}
+	if !allowed(to.methods, r.Method) {
+		return errMethod(r.Method, to.methods)
+	}
+	body, err := s.requestBody(to, w, r)
+	if err != nil {
+		return err
+	}
+	timeout, err := grpcTimeout(r.Header)
+	if err != nil {
+		return err
+	}
+	if timeout > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Header = r.Header.Clone()
+		r.Header.Del("Grpc-Timeout") // the gateway would count it again
+	}
+	return to.serve(w, r, body)
+}
+
+func allowed(methods, method string) bool {
+	for m := range strings.SplitSeq(methods, ", ") {
+		if m == method {
+			return true
+		}
+	}
+	return false
+}
+
+// requestBody returns the JSON of a request: the body of a POST, the query of a GET.
+func (s *Service) requestBody(to route, w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.Method == http.MethodGet {
+		return queryJSON(r.URL.RawQuery, to.names)
+	}
+	if _, err := queryJSON(r.URL.RawQuery, nil); err != nil {
+		return nil, err
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != jsonType {
+		return nil, errMediaType(r.Header.Get("Content-Type"))
+	}
+	return s.readBody(w, r)
+}
+
+// readBody reads the body of r, bounded in bytes and in time.
+func (s *Service) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	rc := http.NewResponseController(w)
+	// Not every ResponseWriter has deadlines; then the transport has its own.
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBytes()))
+	if err == nil {
+		return body, nil
+	}
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		return nil, large
+	}
+	if r.Context().Err() != nil {
+		return nil, r.Context().Err()
+	}
+	return nil, bus.Invalid(bus.MalformedJSON, "", "the body did not arrive whole within %v", bodyTimeout)
+}
+
+// grpcTimeout returns the deadline that a caller sets by Grpc-Timeout: up to eight
+// digits and one of H, M, S, m, u, n. It is clamped to an hour; 0 is none.
+func grpcTimeout(h http.Header) (time.Duration, error) {
+	const most = time.Hour
+	text := h.Get("Grpc-Timeout")
+	if text == "" {
+		return 0, nil
+	}
+	unit, ok := map[byte]time.Duration{
+		'H': time.Hour, 'M': time.Minute, 'S': time.Second,
+		'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
+	}[text[len(text)-1]]
+	n, err := strconv.ParseUint(text[:len(text)-1], 10, 64)
+	if !ok || err != nil || len(text) > 9 {
+		return 0, bus.Invalid(bus.InvalidField, "Grpc-Timeout", "%q, must be up to 8 digits and one of H, M, S, m, u, n", clip(text))
+	}
+	if n > uint64(most/unit) {
+		return most, nil
+	}
+	return max(time.Duration(n)*unit, time.Nanosecond), nil
+}
+
+// refuseHTTP answers with the fault that a client sees of err.
+func (s *Service) refuseHTTP(w http.ResponseWriter, r *http.Request, err error) {
+	f := s.refuse(r.Context(), r.URL.Path, err)
+	inJSONNames(f).write(w)
+}
+
+// inJSONNames returns f with the names that the JSON form has: the JSON body of a
+// message is its payload there.
+func inJSONNames(f *fault) *fault {
+	renamed := *f
+	renamed.violations = make([]bus.Violation, len(f.violations))
+	changed := false
+	for i, v := range f.violations {
+		if message, ok := strings.CutSuffix(v.Field, ".json"); ok {
+			v.Field = message + ".payload"
+			changed = true
+		}
+		renamed.violations[i] = v
+	}
+	if changed {
+		renamed.message = (&bus.InvalidError{Violations: renamed.violations}).Error()
+	}
+	return &renamed
+}
+
+// recoverHTTP ends the request of a handler that panicked, and no other.
+func (s *Service) recoverHTTP(w http.ResponseWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	s.refuseHTTP(w, r, fmt.Errorf("%w: %v\n%s", errPanicked, p, debug.Stack()))
+}

@@ -1,0 +1,166 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/dispatch"
+	"github.com/postbus/postbus/internal/groupcommit"
+)
+
+func TestErrorsBecomeTheStatusThatTheContractNames(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		code   codes.Code
+		reason string
+		http   int
+		retry  bool
+	}{
+		{bus.Invalid(bus.TooLarge, "a", "b"), codes.InvalidArgument, "TOO_LARGE", 400, false},
+		{&http.MaxBytesError{Limit: 1}, codes.InvalidArgument, "TOO_LARGE", 400, false},
+		{bus.ErrSendQueueFull, codes.ResourceExhausted, "SEND_QUEUE_FULL", 429, true},
+		{bus.ErrTooManyReaders, codes.ResourceExhausted, "TOO_MANY_READERS", 429, true},
+		{bus.ErrUnavailable, codes.Unavailable, "DATABASE_UNAVAILABLE", 503, true},
+		{fmt.Errorf("%w: %w", bus.ErrUnavailable, context.DeadlineExceeded), codes.Unavailable, "DATABASE_UNAVAILABLE", 503, true},
+		{bus.ErrDraining, codes.Unavailable, "DRAINING", 503, true},
+		{bus.ErrKeyBusy, codes.Unavailable, "KEY_BUSY", 503, true},
+		{fmt.Errorf("%w: %w", bus.ErrUnknownOutcome, context.Canceled), codes.Unknown, "OUTCOME_UNKNOWN", 500, false},
+		{&groupcommit.DataError{Err: errors.New("secret")}, codes.InvalidArgument, "INVALID_FIELD", 400, false},
+		{context.Canceled, codes.Canceled, "CANCELED", 499, false},
+		{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", 504, false},
+		{errors.New("secret"), codes.Internal, "INTERNAL", 500, false},
+	} {
+		f := faultOf(fmt.Errorf("operation: %w", c.err))
+		if f.code != c.code || f.reason != c.reason || f.httpStatus() != c.http || (f.retry > 0) != c.retry {
+			t.Errorf("%v: %+v, want %+v", c.err, f, c)
+		}
+		if !slices.Contains(Reasons(), f.reason) {
+			t.Errorf("%s is not listed", f.reason)
+		}
+		if strings.Contains(f.message, "secret") {
+			t.Errorf("the client reads %q", f.message)
+		}
+	}
+}
+
+func TestPanicEndsItsOwnRequestWithAFixedSentence(t *testing.T) {
+	var log bytes.Buffer
+	s := &Service{counts: newCounts(), log: slog.New(slog.NewTextHandler(&log, nil))}
+	err := func() (err error) {
+		defer s.finish(t.Context(), "Send", &err)
+		panic("secret")
+	}()
+	if f := faultOf(err); f.code != codes.Internal || f.message != internalSentence {
+		t.Error(f)
+	}
+	if !strings.Contains(log.String(), "secret") || !strings.Contains(log.String(), "internal_test.go") {
+		t.Errorf("the log has neither the panic nor its stack: %s", &log)
+	}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/v1/poll", nil)
+	func() {
+		defer s.recoverHTTP(w, r)
+		panic("secret")
+	}()
+	if w.Code != 500 || strings.Contains(w.Body.String(), "secret") || s.counts.faults[ReasonInternal].Load() != 2 {
+		t.Error(w.Code, w.Body)
+	}
+}
+
+func TestFrameIsASubscribeResponse(t *testing.T) {
+	sent := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	b := dispatch.Batch{
+		Notifications: []*bus.Notification{
+			{ID: 1, Channel: "c", Type: "t", JSON: `{"a":1}`, Headers: map[string]string{"h": "v"}, SentAt: sent},
+			{ID: 1 << 40, Channel: "d", Binary: []byte{}, SentAt: sent},
+		},
+		Last: 1<<40 + 1,
+		Gap:  &bus.Gap{Reason: bus.Trimmed, After: 0, Until: 7},
+	}
+	for range 2 { // the second time from the shared bytes
+		wire, err := newFrameCodec().Marshal(newFrame(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got postbusv1.SubscribeResponse
+		if err := proto.Unmarshal(wire.Materialize(), &got); err != nil {
+			t.Fatal(err)
+		}
+		poll := pollResponse(b)
+		want := &postbusv1.SubscribeResponse{Notifications: poll.Notifications, Last: poll.Last, Gap: poll.Gap}
+		if !proto.Equal(&got, want) {
+			t.Fatalf("got %v, want %v", &got, want)
+		}
+	}
+}
+
+func TestOdooParametersAreReadAsPythonReadsThem(t *testing.T) {
+	now, recent := "now", "recent"
+	for _, c := range []struct{ params, want string }{
+		{`{"channels":["a","b"],"last":42,"options":{"bus_inactivity":337}}`, `[a b] 42 false`},
+		{`{"channels":[],"last":0,"context":{}}`, `[] ` + recent + ` false`},
+		{`{"channels":"abc","last":false,"options":null}`, `[a b c] ` + recent + ` false`},
+		{`{"channels":{"a":1},"last":null,"options":{"peek":true}}`, `[a] ` + now + ` true`},
+		{`{"channels":["a"],"last":"0","options":{"peek":0}}`, `[a] 0 false`},
+		{`{"channels":["a"],"last":-1,"options":{"peek":[1]}}`, `[a] 0 true`},
+		{`{"channels":["a"],"last":1099511627776,"options":{"peek":""}}`, `[a] 1099511627776 false`},
+		{`{"channels":["a"],"last":5.0}`, `[a] 5 false`},
+		{`{"channels":["a",1],"last":0}`, `builtins.Exception: bus.Bus only string channels are allowed.`},
+		{`{"channels":[null],"last":0}`, `builtins.Exception: bus.Bus only string channels are allowed.`},
+		{`{"channels":null,"last":0}`, `builtins.TypeError: 'NoneType' object is not iterable`},
+		{`{"channels":1.5,"last":0}`, `builtins.TypeError: 'float' object is not iterable`},
+		{`{"last":0}`, `builtins.TypeError: poll() missing 1 required positional argument: 'channels'`},
+		{`{"channels":["a"]}`, `builtins.TypeError: poll() missing 1 required positional argument: 'last'`},
+		{`{"channels":["a"],"last":0.5}`, `builtins.Exception: invalid input syntax for type integer: "0.5"`},
+		{`{"channels":["a"],"last":"x"}`, `builtins.Exception: invalid input syntax for type integer: "x"`},
+		{`{"channels":["a"],"last":1e30}`, `builtins.Exception: integer out of range`},
+		{`{"channels":["a"],"last":0,"options":[1]}`, `builtins.AttributeError: 'list' object has no attribute 'get'`},
+		{`{"channels":["a"],"last":0,"options":"peek"}`, `builtins.AttributeError: 'str' object has no attribute 'get'`},
+	} {
+		var params map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(c.params), &params); err != nil {
+			t.Fatal(err)
+		}
+		p, err := odooParamsOf(params)
+		after := now
+		if p.recent {
+			after = recent
+		} else if p.after != nil {
+			after = fmt.Sprint(*p.after)
+		}
+		got := fmt.Sprint(p.channels, " ", after, " ", p.peek)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.params, got, c.want)
+		}
+	}
+}
+
+func TestPollLeavesTheCallerAMargin(t *testing.T) {
+	for left, want := range map[time.Duration]time.Duration{
+		10 * time.Second: 9 * time.Second, time.Second: 750 * time.Millisecond, 100 * time.Second: 30 * time.Second, 9 * time.Millisecond: 0,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), left)
+		if got := waitWithin(ctx, 30*time.Second); got > want || got < want-100*time.Millisecond {
+			t.Errorf("with %v left: %v, want %v", left, got, want)
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,169 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/dispatch"
+)
+
+const (
+	defaultPollTimeout = 25 * time.Second
+	defaultPollMax     = 100
+	maxPollMax         = 1_000
+	// maxWait is the longest that a poll or a heartbeat waits: below the 60 s after
+	// which proxies give up on a silent answer.
+	maxWait = 50 * time.Second
+)
+
+// A reading is what a poll asks for, checked.
+type reading struct {
+	channels []string // without repetition
+	after    *bus.ID  // nil: from now on
+	max      int
+	wait     time.Duration
+}
+
+// Poll implements BusServiceServer.
+func (s *Service) Poll(ctx context.Context, req *postbusv1.PollRequest) (resp *postbusv1.PollResponse, err error) {
+	defer s.finish(ctx, "Poll", &err)
+	batch, err := s.pollRequest(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return pollResponse(batch), nil
+}
+
+// pollRequest answers req with the domain's form of a response.
+func (s *Service) pollRequest(ctx context.Context, req *postbusv1.PollRequest) (dispatch.Batch, error) {
+	r, err := s.readingOf(req)
+	if err != nil {
+		return dispatch.Batch{}, err
+	}
+	return s.poll(ctx, r, func(b dispatch.Batch) bool { return !b.Empty() })
+}
+
+// poll waits for the first batch that is enough and returns it; without one it returns
+// the last, which is empty, when the wait is over or shortly before ctx's deadline. A
+// poll that the stop of this node cuts short answers what it has scanned.
+func (s *Service) poll(ctx context.Context, r reading, enough func(dispatch.Batch) bool) (dispatch.Batch, error) {
+	leave, err := s.enter(&s.counts.polls)
+	if err != nil {
+		return dispatch.Batch{}, err
+	}
+	defer leave()
+	until := time.Now().Add(waitWithin(ctx, r.wait))
+	sub, err := s.opts.Dispatcher.Subscribe(ctx, r.channels, r.after)
+	if err != nil {
+		return dispatch.Batch{}, err
+	}
+	defer sub.Close()
+	for {
+		wait := time.Until(until)
+		batch, err := sub.Next(ctx, r.max, max(wait, 0))
+		drained := errors.Is(err, bus.ErrDraining)
+		if err != nil && !drained {
+			return dispatch.Batch{}, err
+		}
+		s.countBatch(batch)
+		switch {
+		case drained || enough(batch):
+		case !batch.Empty() || time.Until(until) > 0:
+			continue
+		case !s.opts.Dispatcher.State().Connected:
+			return dispatch.Batch{}, fmt.Errorf("nothing came, and the tail is not followed: %w", bus.ErrUnavailable)
+		}
+		s.counts.pollsAnswered.Add(1)
+		return batch, nil
+	}
+}
+
+// waitWithin shortens wait so that the answer gets out before ctx's deadline: by the
+// smaller of 1 s and a quarter of the time left. With hardly any left it is 0.
+func waitWithin(ctx context.Context, wait time.Duration) time.Duration {
+	const hardlyAny = 10 * time.Millisecond
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return wait
+	}
+	left := time.Until(deadline)
+	if left < hardlyAny {
+		return 0
+	}
+	return min(wait, left-min(time.Second, left/4))
+}
+
+// readingOf checks a request.
+func (s *Service) readingOf(req *postbusv1.PollRequest) (reading, error) {
+	if err := refuseUnknown("request", req, req.GetTimeout()); err != nil {
+		return reading{}, err
+	}
+	vs := s.limits.CheckChannels("channels", req.GetChannels())
+	after, afterFault := cursor(req.After)
+	vs = append(vs, afterFault...)
+	r := reading{channels: unique(req.GetChannels()), after: after, max: defaultPollMax, wait: s.opts.PollTimeout}
+	if req.Max != nil {
+		r.max = int(req.GetMax())
+		if r.max < 1 || r.max > maxPollMax {
+			vs = append(vs, bus.Violation{Field: "max", Fault: fmt.Sprintf("%d, 1 to %d", r.max, maxPollMax)})
+		}
+	}
+	if req.Timeout != nil {
+		r.wait = min(req.GetTimeout().AsDuration(), maxWait)
+		if r.wait < 0 {
+			vs = append(vs, durationFault("timeout", req.GetTimeout(), "must not be negative"))
+		}
+	}
+	if len(vs) > 0 {
+		return reading{}, &bus.InvalidError{Reason: bus.InvalidField, Violations: vs}
+	}
+	return r, nil
+}
+
+// cursor returns the domain's form of a request's after.
+func cursor(after *int64) (*bus.ID, []bus.Violation) {
+	if after == nil {
+		return nil, nil
+	}
+	if *after < 0 {
+		return nil, []bus.Violation{{Field: "after", Fault: fmt.Sprintf("%d, must not be negative", *after)}}
+	}
+	id := bus.ID(*after)
+	return &id, nil
+}
+
+func durationFault(field string, d *durationpb.Duration, rule string) bus.Violation {
+	return bus.Violation{Field: field, Fault: formatDuration(d.AsDuration()) + ", " + rule}
+}
+
+// unique returns channels without repetition, in their order.
+func unique(channels []string) []string {
+	if len(channels) < 2 {
+		return channels
+	}
+	seen := make(map[string]struct{}, len(channels))
+	out := make([]string, 0, len(channels))
+	for _, channel := range channels {
+		if _, again := seen[channel]; !again {
+			seen[channel] = struct{}{}
+			out = append(out, channel)
+		}
+	}
+	return out
+}
+
+// countBatch counts what a reader was given.
+func (s *Service) countBatch(b dispatch.Batch) {
+	if n := len(b.Notifications); n > 0 {
+		s.counts.notifications.Add(int64(n))
+	}
+	if b.Gap != nil {
+		s.counts.gaps.Add(1)
+	}
+}
