@@ -49,7 +49,7 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // failure is the error of a process that ended too soon. It must have exited.
 func (p *process) failure() error {
-	return fmt.Errorf("%s ended: %v: %s", p.cmd.Args[0], p.err, p.said.text())
+	return fmt.Errorf("%s ended: %w: %s", p.cmd.Args[0], p.err, p.said.text())
 }
 
 // end asks the process to end, waits for it, and kills it when that takes too long.

@@ -1,14 +1,17 @@
 package service
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/bus"
 )
 
 // GRPCServer returns a gRPC server that serves BusService, server reflection and
@@ -28,8 +31,10 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.ForceServerCodecV2(newFrameCodec()),
 	}, opts...)...)
-	postbusv1.RegisterBusServiceServer(server, s)
-	healthv1.RegisterHealthServer(server, s.health)
+	desc := postbusv1.BusService_ServiceDesc
+	desc.Streams = []grpc.StreamDesc{{StreamName: "Subscribe", Handler: s.subscribe, ServerStreams: true}}
+	server.RegisterService(&desc, s)
+	healthv1.RegisterHealthServer(server, watchedHealth{Server: s.health, draining: s.draining})
 	reflection.Register(server)
 	return server
 }
@@ -48,3 +53,42 @@ func (s *Service) SetHealthy(healthy bool) {
 	s.health.SetServingStatus("", state)
 	s.health.SetServingStatus(postbusv1.BusService_ServiceDesc.ServiceName, state)
 }
+
+// Drain makes grpc.health.v1 report NOT_SERVING for good, and ends its watches, which
+// never end by themselves and would hold up a graceful stop
+// (TestSIGTERMGivesEveryStreamItsLastAndEveryPollItsAnswer).
+func (s *Service) Drain() {
+	s.health.Shutdown()
+	s.drain()
+}
+
+// A watchedHealth is a health server whose watches end with draining.
+type watchedHealth struct {
+	*health.Server
+	draining context.Context
+}
+
+// Watch implements HealthServer.
+func (h watchedHealth) Watch(req *healthv1.HealthCheckRequest, stream healthv1.Health_WatchServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(h.draining, cancel)()
+	err := h.Server.Watch(req, watch{stream, ctx})
+	if h.draining.Err() == nil || stream.Context().Err() != nil {
+		return err
+	}
+	// The end may have overtaken the news.
+	if err := stream.Send(&healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_NOT_SERVING}); err != nil {
+		return err
+	}
+	return faultOf(bus.ErrDraining)
+}
+
+// A watch is a stream with a context of its own.
+type watch struct {
+	healthv1.Health_WatchServer
+	ctx context.Context
+}
+
+// Context returns the context of the watch.
+func (w watch) Context() context.Context { return w.ctx }

@@ -174,6 +174,9 @@ func (s *Service) refuseHTTP(w http.ResponseWriter, r *http.Request, err error) 
 // inJSONNames returns f with the names that the JSON form has: the JSON body of a
 // message is its payload there.
 func inJSONNames(f *fault) *fault {
+	if f.reason == ReasonUnknownField {
+		return f // there the name is the client's own
+	}
 	renamed := *f
 	renamed.violations = make([]bus.Violation, len(f.violations))
 	changed := false
@@ -196,7 +199,7 @@ func (s *Service) recoverHTTP(w http.ResponseWriter, r *http.Request) {
 	if p == nil {
 		return
 	}
-	if p == http.ErrAbortHandler {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
 	s.refuseHTTP(w, r, fmt.Errorf("%w: %v\n%s", errPanicked, p, debug.Stack()))

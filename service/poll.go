@@ -53,11 +53,10 @@ func (s *Service) pollRequest(ctx context.Context, req *postbusv1.PollRequest) (
 // the last, which is empty, when the wait is over or shortly before ctx's deadline. A
 // poll that the stop of this node cuts short answers what it has scanned.
 func (s *Service) poll(ctx context.Context, r reading, enough func(dispatch.Batch) bool) (dispatch.Batch, error) {
-	leave, err := s.enter(&s.counts.polls)
-	if err != nil {
+	if err := s.enter(&s.counts.polls); err != nil {
 		return dispatch.Batch{}, err
 	}
-	defer leave()
+	defer s.leave(&s.counts.polls)
 	until := time.Now().Add(waitWithin(ctx, r.wait))
 	sub, err := s.opts.Dispatcher.Subscribe(ctx, r.channels, r.after)
 	if err != nil {

@@ -64,6 +64,9 @@ type Service struct {
 	health  *health.Server
 	handler http.Handler
 	counts  counts
+
+	draining context.Context // ended by Drain; a signal, nobody's request
+	drain    context.CancelFunc
 }
 
 // New returns the Service of a dispatcher and a writer. Until SetHealthy it reports
@@ -88,6 +91,7 @@ func New(o Options) (*Service, error) {
 		o.Logger = slog.Default()
 	}
 	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts()}
+	s.draining, s.drain = context.WithCancel(context.Background())
 	s.SetHealthy(false)
 	handler, err := s.newHandler()
 	if err != nil {
@@ -97,17 +101,19 @@ func New(o Options) (*Service, error) {
 	return s, nil
 }
 
-// enter admits one more stream or poll, counted in open, and returns how to leave.
-func (s *Service) enter(open *gauge) (leave func(), err error) {
+// enter admits one more stream or poll, counted in open; leave ends it.
+func (s *Service) enter(open *gauge) error {
 	if s.counts.readers.Add(1) > int64(s.opts.MaxReaders) {
 		s.counts.readers.Add(-1)
-		return nil, fmt.Errorf("%w: %d are open, the most allowed", bus.ErrTooManyReaders, s.opts.MaxReaders)
+		return fmt.Errorf("%w: %d are open, the most allowed", bus.ErrTooManyReaders, s.opts.MaxReaders)
 	}
 	open.Add(1)
-	return func() {
-		open.Add(-1)
-		s.counts.readers.Add(-1)
-	}, nil
+	return nil
+}
+
+func (s *Service) leave(open *gauge) {
+	open.Add(-1)
+	s.counts.readers.Add(-1)
 }
 
 // finish ends every way into the service: deferred, it turns a panic into an error of

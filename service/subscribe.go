@@ -31,57 +31,137 @@ type walking struct {
 	heartbeat time.Duration
 }
 
-// Subscribe implements BusServiceServer. It keeps the stack of an idle stream small: it
-// waits a few frames below gRPC's own.
-func (s *Service) Subscribe(req *postbusv1.SubscribeRequest, stream grpc.ServerStreamingServer[postbusv1.SubscribeResponse]) (err error) {
-	ctx := stream.Context()
+// subscribe is BusService.Subscribe as gRPC calls it. Its goroutine waits for as long as
+// the stream is open, and a stack that has grown shrinks no more below gRPC's own frames:
+// so what goes deep (reading the request, the heartbeats) is done aside, and an idle
+// stream keeps 4 KB of stack instead of 8. A notification is worth the growth.
+func (s *Service) subscribe(_ any, to grpc.ServerStream) (err error) {
+	ctx := to.Context()
 	defer s.finish(ctx, "Subscribe", &err)
-	w, err := s.walkingOf(req)
+	give := func(b dispatch.Batch) error {
+		if b.Empty() {
+			return aside(func() error { return to.SendMsg(newFrame(b)) })
+		}
+		return to.SendMsg(newFrame(b))
+	}
+	var open *stream
+	err = aside(func() error {
+		req := new(postbusv1.SubscribeRequest)
+		if err := to.RecvMsg(req); err != nil {
+			return err
+		}
+		w, err := s.walkingOf(req)
+		if err != nil {
+			return err
+		}
+		open, err = s.open(ctx, w, give)
+		return err
+	})
+	if open == nil {
+		return err
+	}
+	defer open.close()
 	if err != nil {
 		return err
 	}
-	return s.walk(ctx, w, func(b dispatch.Batch) error { return stream.SendMsg(newFrame(b)) })
+	return open.run(ctx)
 }
 
-// walk gives a stream its batches until ctx ends, the node drains or give fails. The
-// first comes at once, perhaps empty; an empty one is also the heartbeat. Once
-// it was given, a database that is away ends nothing: heartbeats go on, and reading does
-// when the database is back. Before bus.ErrDraining give gets a batch with the last.
+// aside calls f on a stack of its own, and waits. A panic of f is the caller's.
+func aside(f func() error) error {
+	type outcome struct {
+		err      error
+		panicked any
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			o.panicked = recover()
+			ended <- o
+		}()
+		o.err = f()
+	}()
+	o := <-ended
+	if o.panicked != nil {
+		panic(o.panicked)
+	}
+	return o.err
+}
+
+// walk gives a stream its batches until ctx ends, the node drains or give fails.
 func (s *Service) walk(ctx context.Context, w walking, give func(dispatch.Batch) error) error {
-	leave, err := s.enter(&s.counts.streams)
+	open, err := s.open(ctx, w, give)
+	if open == nil {
+		return err
+	}
+	defer open.close()
 	if err != nil {
 		return err
 	}
-	defer leave()
+	return open.run(ctx)
+}
+
+// A stream is one open Subscribe, of any transport.
+type stream struct {
+	*Service
+	sub       *dispatch.Subscription
+	heartbeat time.Duration
+	to        func(dispatch.Batch) error
+}
+
+// open admits a stream and gives it its first batch, which comes at once, perhaps
+// empty. A stream that is returned must be closed, with an error too: before
+// bus.ErrDraining it was given its last.
+func (s *Service) open(ctx context.Context, w walking, to func(dispatch.Batch) error) (*stream, error) {
+	if err := s.enter(&s.counts.streams); err != nil {
+		return nil, err
+	}
 	sub, err := s.opts.Dispatcher.Subscribe(ctx, w.channels, w.after)
 	if err != nil {
-		return err
+		s.leave(&s.counts.streams)
+		return nil, err
 	}
-	defer sub.Close()
+	open := &stream{Service: s, sub: sub, heartbeat: w.heartbeat, to: to}
 	batch, err := sub.Next(ctx, streamMax, 0)
 	if err != nil && !errors.Is(err, bus.ErrDraining) {
-		return err // nothing was promised yet: the caller may try elsewhere
+		return open, err // nothing was promised yet: the caller may try elsewhere
 	}
+	if sent := open.give(ctx, batch); sent != nil {
+		return open, sent
+	}
+	return open, err
+}
+
+func (st *stream) close() {
+	st.sub.Close()
+	st.leave(&st.counts.streams)
+}
+
+// run gives batches until ctx ends, the node drains or the transport fails; an empty one
+// is the heartbeat. A database that is away ends nothing: heartbeats go on, and
+// reading does when it is back. Before bus.ErrDraining comes a batch with the last.
+func (st *stream) run(ctx context.Context) error {
 	for {
-		if sent := s.give(ctx, batch, give); sent != nil {
+		batch, err := st.sub.Next(ctx, streamMax, st.heartbeat)
+		if errors.Is(err, bus.ErrUnavailable) {
+			batch, err = st.sitOut(ctx)
+		}
+		if err != nil && !errors.Is(err, bus.ErrDraining) {
+			return err
+		}
+		if sent := st.give(ctx, batch); sent != nil {
 			return sent
 		}
 		if err != nil {
 			return err // draining, and the last is out
 		}
-		batch, err = sub.Next(ctx, streamMax, w.heartbeat)
-		if errors.Is(err, bus.ErrUnavailable) {
-			batch, err = s.sitOut(ctx, sub, w.heartbeat, give)
-		}
-		if err != nil && !errors.Is(err, bus.ErrDraining) {
-			return err
-		}
 	}
 }
 
 // give gives one batch and counts it.
-func (s *Service) give(ctx context.Context, b dispatch.Batch, give func(dispatch.Batch) error) error {
-	if err := give(b); err != nil {
+func (st *stream) give(ctx context.Context, b dispatch.Batch) error {
+	if err := st.to(b); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -89,15 +169,15 @@ func (s *Service) give(ctx context.Context, b dispatch.Batch, give func(dispatch
 		return fmt.Errorf("%w: %w", context.Canceled, err)
 	}
 	if b.Empty() {
-		s.counts.heartbeats.Add(1)
+		st.counts.heartbeats.Add(1)
 	}
-	s.countBatch(b)
+	st.countBatch(b)
 	return nil
 }
 
-// sitOut waits, with heartbeats, while sub cannot be read, and returns the first read
-// that does not fail for want of the database.
-func (s *Service) sitOut(ctx context.Context, sub *dispatch.Subscription, heartbeat time.Duration, give func(dispatch.Batch) error) (dispatch.Batch, error) {
+// sitOut waits, with heartbeats, while the table cannot be read, and returns the first
+// read that does not fail for want of the database.
+func (st *stream) sitOut(ctx context.Context) (dispatch.Batch, error) {
 	timer := time.NewTimer(maxPause)
 	defer timer.Stop()
 	quiet := time.Now()
@@ -108,12 +188,12 @@ func (s *Service) sitOut(ctx context.Context, sub *dispatch.Subscription, heartb
 		case <-ctx.Done():
 			return dispatch.Batch{}, ctx.Err()
 		}
-		batch, err := sub.Next(ctx, streamMax, 0)
+		batch, err := st.sub.Next(ctx, streamMax, 0)
 		if !errors.Is(err, bus.ErrUnavailable) {
 			return batch, err
 		}
-		if time.Since(quiet) >= heartbeat {
-			if err := s.give(ctx, dispatch.Batch{Last: sub.Last()}, give); err != nil {
+		if time.Since(quiet) >= st.heartbeat {
+			if err := st.give(ctx, dispatch.Batch{Last: st.sub.Last()}); err != nil {
 				return dispatch.Batch{}, err
 			}
 			quiet = time.Now()

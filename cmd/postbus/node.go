@@ -71,7 +71,7 @@ func runNode(ctx context.Context, c config, log *slog.Logger) (err error) {
 	if listeners.admin != nil {
 		parts.serve("admin", func() error { return n.adminHTTP.Serve(listeners.admin) })
 	}
-	log.InfoContext(ctx, "serving", "http", c.httpAddr, "grpc", c.grpcAddr, "admin", c.adminAddr)
+	log.InfoContext(ctx, "serving", listeners.addresses()...)
 
 	var failed error
 	select {
@@ -83,7 +83,7 @@ func runNode(ctx context.Context, c config, log *slog.Logger) (err error) {
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.drainTimeout)
 	defer cancel()
 	n.draining.Store(true)
-	n.service.SetHealthy(false)
+	n.service.Drain()
 	stopHealth()
 	n.dispatcher.Drain()
 	n.stopServers(deadline)
@@ -141,6 +141,20 @@ func (n *node) build() (err error) {
 }
 
 type listeners struct{ http, grpc, admin net.Listener }
+
+// addresses returns where they really listen, which for port 0 no flag says, as a log's
+// attributes.
+func (l listeners) addresses() (attributes []any) {
+	for _, named := range []struct {
+		name     string
+		listener net.Listener
+	}{{"http", l.http}, {"grpc", l.grpc}, {"admin", l.admin}} {
+		if named.listener != nil {
+			attributes = append(attributes, named.name, named.listener.Addr().String())
+		}
+	}
+	return attributes
+}
 
 // listen opens the listeners, all or none.
 func (n *node) listen() (l listeners, err error) {

@@ -14,12 +14,12 @@ func (s *Subscription) collect(b *Batch, limit int) (req PageRequest, done bool,
 	d := s.d
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+	if s.ahead != nil {
+		b.Gap, s.ahead = s.ahead, nil
+	}
 	if d.draining {
 		b.Last = s.lastLocked()
 		return req, true, bus.ErrDraining
-	}
-	if s.ahead != nil {
-		b.Gap, s.ahead = s.ahead, nil
 	}
 	if len(s.marked) > 0 && s.markedFrom <= d.window.evicted {
 		s.until = d.pos // the window has moved on: the table has it
@@ -59,9 +59,11 @@ func (s *Subscription) collect(b *Batch, limit int) (req PageRequest, done bool,
 	}
 }
 
-// pass moves the cursor over a boundary between histories and tells of it.
+// pass moves the cursor over a boundary between histories and tells of it: of all that
+// may be lost, even below the cursor. For that may have moved there over pages of a server
+// that had lost it already (TestHistoryIsToldToReadersOfTheTable).
 func (s *Subscription) pass(b *Batch, past bus.Past) {
-	b.Gap = b.Gap.Widen(&bus.Gap{Reason: bus.History, After: max(s.given, past.Survived), Until: past.Until})
+	b.Gap = b.Gap.Widen(&bus.Gap{Reason: bus.History, After: past.Survived, Until: past.Until})
 	s.given = past.Until
 }
 
@@ -180,22 +182,27 @@ func (s *Subscription) readPage(ctx context.Context, b *Batch, req PageRequest) 
 	defer d.mu.Unlock()
 	s.learnLocked(req, page)
 	if page.TrimmedTo > s.given {
-		if !s.oldest {
+		if s.given > 0 || !s.oldest {
 			b.Gap = b.Gap.Widen(&bus.Gap{Reason: bus.Trimmed, After: s.given, Until: page.TrimmedTo})
 		}
 		s.given = page.TrimmedTo
 	}
 	s.oldest = false
-	now := time.Now()
+	now, bytes, scanned := time.Now(), 0, page.Scanned
 	for _, n := range page.Notifications {
-		if n.ID > s.given && !n.Expired(now) {
-			b.Notifications = append(b.Notifications, n)
+		if n.ID <= s.given || n.Expired(now) {
+			continue
 		}
+		if bytes += n.Size(); len(b.Notifications) > 0 && bytes > batchBytes {
+			scanned = b.Notifications[len(b.Notifications)-1].ID
+			break // the next page begins with it
+		}
+		b.Notifications = append(b.Notifications, n)
 	}
 	past, boundary := nextPast(d.pasts, s.given)
-	switch boundary = boundary && past.Until <= d.pos && past.Until <= page.Scanned; {
+	switch boundary = boundary && past.Until <= d.pos && past.Until <= scanned; {
 	case !boundary:
-		s.given = max(s.given, page.Scanned)
+		s.given = max(s.given, scanned)
 	case len(b.Notifications) > 0:
 		s.given = b.Notifications[len(b.Notifications)-1].ID // the gap comes next
 	default:
@@ -225,10 +232,7 @@ func (s *Subscription) learnLocked(req PageRequest, page Page) {
 		if t.quietSince(s.given) {
 			continue // not asked
 		}
-		if id, some := newest[t.channel]; some {
-			t.learn(id)
-		} else {
-			t.learn(req.After)
-		}
+		// What retention took is not known to have been nothing.
+		t.learn(max(newest[t.channel], req.After, page.TrimmedTo), req.Until)
 	}
 }

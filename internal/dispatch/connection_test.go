@@ -158,7 +158,11 @@ func TestCursorFromBeforeTheStart(t *testing.T) {
 		m.mu.Lock()
 		m.down = false
 		m.mu.Unlock()
+		begin := time.Now()
 		expect(t, early, time.Minute, 1, 3)
+		if took := time.Since(begin); took > 2*maxPause {
+			t.Errorf("it was told after %v", took)
+		}
 		m.send("a")
 		expect(t, early, time.Second, 4)
 	})

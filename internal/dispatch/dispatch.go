@@ -51,18 +51,19 @@ type Dispatcher struct {
 	counts  counts
 	readies sync.Once
 
-	mu       sync.RWMutex // guards what follows, and the marks of every Subscription
-	window   window
-	pos      bus.ID // every id up to here is settled
-	head     bus.ID // the highest id seen
-	pasts    []bus.Past
-	given    bus.ID // an id that the database is known to have given, or higher
-	started  bool   // pos is the database's, not yet zero
-	moved    time.Time
-	early    map[bus.ID]*bus.Notification // offered, above a gap
-	subs     map[*Subscription]struct{}
-	draining bool
-	link     link
+	mu         sync.RWMutex // guards what follows, and the marks of every Subscription
+	window     window
+	pos        bus.ID // every id up to here is settled
+	head       bus.ID // the highest id seen
+	pasts      []bus.Past
+	given      bus.ID // an id that the database is known to have given, or higher
+	started    bool   // pos is the database's, not yet zero
+	moved      time.Time
+	early      map[bus.ID]*bus.Notification // offered, above a gap
+	earlyBytes int                          // of early
+	subs       map[*Subscription]struct{}
+	draining   bool
+	link       link
 }
 
 // link is what is known of the tail's connection.
@@ -78,10 +79,6 @@ type link struct {
 type counts struct {
 	reconnects, pages, delivered, reads, bells, missedBells atomic.Int64
 }
-
-// earlyBound is how many notifications are kept that were offered above a gap; the
-// tail is read for the others.
-const earlyBound = 10_000
 
 // New returns a Dispatcher. Nothing is read until Run.
 func New(o Options) *Dispatcher {
@@ -148,35 +145,6 @@ func (d *Dispatcher) Drain() {
 	}
 }
 
-// Offer takes notifications that this node has just committed, ids ascending, so that
-// they need not be read back. Those that are contiguous with pos are settled:
-// everything below is, and they are visible. Those above a gap wait for it to be filled
-// by another Offer; the tail is read for what is never offered.
-func (d *Dispatcher) Offer(ns []*bus.Notification) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.started {
-		return
-	}
-	for _, n := range ns {
-		d.given = max(d.given, n.ID)
-		d.head = max(d.head, n.ID)
-		if n.ID > d.pos && len(d.early) < earlyBound {
-			d.early[n.ID] = n
-		}
-	}
-	d.takeEarlyLocked()
-	d.window.evict()
-}
-
-// takeEarlyLocked appends what was offered and is contiguous by now.
-func (d *Dispatcher) takeEarlyLocked() {
-	for n := d.early[d.pos+1]; n != nil; n = d.early[d.pos+1] {
-		delete(d.early, n.ID)
-		d.appendLocked(n)
-	}
-}
-
 // settle appends what the tail's reader has found to be settled and moves pos there.
 func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) {
 	d.mu.Lock()
@@ -191,11 +159,7 @@ func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) 
 		d.pos = pos
 		d.moved = time.Now()
 	}
-	for id := range d.early {
-		if id <= d.pos {
-			delete(d.early, id)
-		}
-	}
+	d.dropEarlyLocked()
 	d.takeEarlyLocked()
 	d.window.evict()
 	if d.pos == before {
@@ -240,13 +204,14 @@ func (d *Dispatcher) begin(p Position) {
 	}
 	survived := d.pos
 	for _, past := range p.Histories {
-		if past.Until > known.Until {
+		if past.Until > known.Until && past.Until > d.pos { // else pos is of this history already
 			survived = min(survived, past.Survived)
 		}
 	}
 	if survived < d.pos {
 		d.pos = survived
 		clear(d.early)
+		d.earlyBytes = 0
 		for s := range d.subs {
 			s.rewindLocked(survived)
 		}

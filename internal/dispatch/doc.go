@@ -18,9 +18,9 @@
 //
 // While messages flow the follower reads every few milliseconds and no sender pays for
 // waking it. To sleep it arms the bell, waits for the transactions that may have
-// looked at the bell before, reads once more, and only then blocks (sleep in
-// follow.go). A fallback read every second finds what any mistake in this would
-// miss, and a check of the connection proves that it hears.
+// looked at the bell before, reads once more, and only then blocks (sleep.go). A
+// fallback read every second finds what any mistake in this would miss, and a check of
+// the connection proves that it hears.
 //
 // # The window
 //

@@ -93,6 +93,13 @@ func next(t *testing.T, s *Subscription, limit int, wait time.Duration) Batch {
 	return b
 }
 
+// kept returns how many offers and topics d keeps in memory.
+func kept(d *Dispatcher) (offers, topics int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.early), len(d.window.topics)
+}
+
 func idsOf(ns []*bus.Notification) []bus.ID {
 	ids := make([]bus.ID, len(ns))
 	for i, n := range ns {

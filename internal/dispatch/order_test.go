@@ -13,7 +13,7 @@ import (
 )
 
 // TestEveryMessageOnceInOrder lets transactions commit out of order, roll back and
-// prepare, lets a node offer its own batches in any order, and lets readers read, stall,
+// prepare, kills connections, lets a node offer its own batches in any order, and lets readers read, stall,
 // drop and go on by their last on either of two nodes. Each is given what was
 // committed on its channels above its cursor: all of it, once, ids ascending.
 func TestEveryMessageOnceInOrder(t *testing.T) {
@@ -35,6 +35,10 @@ func everyMessageOnce(t *testing.T, seed uint64) {
 		senders.Go(func() { sendAtRandom(m, rand.New(rand.NewPCG(seed, i)), 40) })
 	}
 	senders.Go(func() { offerAtRandom(m, nodes[0], rand.New(rand.NewPCG(seed, 100)), 60) })
+
+	if seed%3 == 0 {
+		senders.Go(func() { restartAtRandom(m, rand.New(rand.NewPCG(seed, 101)), 10) })
+	}
 
 	var readers sync.WaitGroup
 	finish := make(chan struct{})
@@ -59,7 +63,7 @@ func everyMessageOnce(t *testing.T, seed uint64) {
 			t.Errorf("a reader of %v got %d notifications, %d were committed; missing %v", w.channels, len(w.got), len(want), without(want, w.got))
 		}
 	}
-	if len(m.rows) < 300 {
+	if len(m.rows) < 200 {
 		t.Errorf("only %d messages were committed", len(m.rows))
 	}
 }
@@ -104,6 +108,14 @@ func sendAtRandom(m *model, r *rand.Rand, transactions int) {
 			x.release()
 		}
 		pause([]time.Duration{time.Millisecond, 10 * time.Millisecond, 400 * time.Millisecond}[r.IntN(3)])
+	}
+}
+
+// restartAtRandom ends all connections again and again, and what is not prepared.
+func restartAtRandom(m *model, r *rand.Rand, times int) {
+	for range times {
+		time.Sleep(time.Duration(r.Int64N(int64(400 * time.Millisecond))))
+		m.restart()
 	}
 }
 
@@ -224,7 +236,7 @@ func TestOfferedBatchesInAnyOrder(t *testing.T) {
 		d.Offer(one.rows)
 		d.Offer(two.rows)
 		expect(t, s, 0, 1, 2, 3)
-		if n := len(d.early); n != 0 {
+		if n, _ := kept(d); n != 0 {
 			t.Errorf("%d offers are kept for nothing", n)
 		}
 	})
@@ -241,14 +253,43 @@ func TestOffersAboveAGapAreBounded(t *testing.T) {
 		for range earlyBound + 10 {
 			d.Offer(m.send("a"))
 		}
-		if n := len(d.early); n > earlyBound {
-			t.Errorf("%d offers are kept above a gap, at most %d", n, earlyBound)
+		if n, _ := kept(d); n != earlyBound {
+			t.Errorf("%d offers are kept above a gap, want %d", n, earlyBound)
 		}
 		last := m.send("last")
 		gap.commit()
 		expect(t, s, time.Minute, last[0].ID)
-		if n := len(d.early); n != 0 {
+		if n, _ := kept(d); n != 0 {
 			t.Errorf("%d offers are kept for nothing", n)
+		}
+	})
+}
+
+// TestOffersAboveAGapAreBoundedInBytes by what the window may hold; offered twice they
+// count once.
+func TestOffersAboveAGapAreBoundedInBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		d := start(t, m, Options{WindowBytes: 10_000})
+		s := subscribe(t, d, nil, "a")
+		gap := m.begin()
+		gap.insert(&bus.Notification{Channel: "a"}) // 1
+		want := []bus.ID{1}
+		for id := range bus.ID(50) {
+			x := m.begin()
+			x.insert(&bus.Notification{Channel: "a", JSON: string(make([]byte, 743))}) // 1,000 in all
+			x.commit()
+			d.Offer(x.rows)
+			d.Offer(x.rows)
+			want = append(want, id+2)
+		}
+		if n, _ := kept(d); n != 10 {
+			t.Errorf("%d offers of 1,000 bytes are kept above a gap, want 10", n)
+		}
+		gap.commit()
+		expect(t, s, time.Minute, want...)
+		if n, _ := kept(d); n != 0 || d.earlyBytes != 0 {
+			t.Errorf("%d offers are kept for nothing, counted as %d bytes", n, d.earlyBytes)
 		}
 	})
 }

@@ -193,22 +193,26 @@ func TestFloorIsRecorded(t *testing.T) {
 				saves++
 			}
 		}
-		d := start(t, m, Options{Fallback: time.Hour})
+		start(t, m, Options{Fallback: time.Hour})
 		for range 500 {
 			m.send("a")
 			time.Sleep(10 * time.Millisecond)
 		}
-		d.Offer(m.send("a"))
-		time.Sleep(1100 * time.Millisecond)
+		time.Sleep(3 * time.Second)
+		for range 2 { // the second is too soon after the first to be recorded at once
+			m.send("a")
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
 		synctest.Wait()
-		if m.floor != 501 || saves > 8 {
-			t.Errorf("floor %d, want 501, after %d statements", m.floor, saves)
+		if m.floor != 502 || saves > 10 {
+			t.Errorf("floor %d, want 502, after %d statements", m.floor, saves)
 		}
 		m.mu.Lock()
 		m.beforeCall = nil
 		m.mu.Unlock()
 		second := start(t, m, Options{})
-		if st := second.State(); st.Pos != 501 || st.WindowMessages != 0 {
+		if st := second.State(); st.Pos != 502 || st.WindowMessages != 0 {
 			t.Errorf("a new node read again what was settled: %+v", st)
 		}
 	})

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
@@ -14,14 +13,14 @@ import (
 type Subscription struct {
 	d       *Dispatcher
 	wake    chan struct{} // capacity 1: wake-ups merge; the marks say what there is
-	timer   *time.Timer   // of the first Next that waits, kept for the others
+	timer   *time.Timer   // of a Next that waits
 	members []member      // one for each channel
 
 	// The cursor. Everything up to given has been given, or was not in these channels,
 	// or was told as a gap. The table is read up to until, what is above comes from the
 	// window. Only the owner changes them, but for rewindLocked.
 	given, until bus.ID
-	oldest       bool     // began at 0: what was trimmed before the first page is no gap
+	oldest       bool     // began at 0: while the cursor is there, what was trimmed is no gap
 	ahead        *bus.Gap // to be told first
 
 	// The marks, under the Dispatcher's lock.
@@ -51,106 +50,6 @@ func (b *Batch) Empty() bool { return len(b.Notifications) == 0 && b.Gap == nil 
 // batchBytes is where a Batch is cut, so that a response stays well below the 4 MiB
 // that gRPC clients accept by default. A Batch holds at least one notification.
 const batchBytes = 1 << 20
-
-// Subscribe returns a Subscription to channels, which must not repeat. It begins behind
-// after; 0 is the oldest retained, and nil is now. An id that the database has given
-// but this node has not reached is waited for; one that the database never gave
-// makes a gap.
-//
-// Errors: bus.ErrDraining; bus.ErrUnavailable when the node has not yet settled what was there
-// before its start (for nil, and for what makes a gap) or cannot ask the database about an id
-// that it has not reached; ctx's.
-func (d *Dispatcher) Subscribe(ctx context.Context, channels []string, after *bus.ID) (*Subscription, error) {
-	ahead, err := d.isAhead(ctx, after)
-	if err != nil {
-		return nil, err
-	}
-	s := &Subscription{d: d, wake: make(chan struct{}, 1), members: make([]member, len(channels))}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.draining {
-		return nil, bus.ErrDraining
-	}
-	switch {
-	case after == nil:
-		s.given = d.pos
-	case ahead:
-		s.given = d.pos
-		s.ahead = &bus.Gap{Reason: bus.Ahead, After: d.pos, Until: d.pos}
-	default:
-		s.given = *after
-		s.oldest = *after == 0
-	}
-	inWindow := s.given >= d.window.evicted
-	if !inWindow {
-		s.until = d.pos
-	}
-	for i, channel := range channels {
-		m := &s.members[i]
-		m.sub, m.topic = s, d.window.topic(channel)
-		m.index = len(m.topic.members)
-		m.topic.members = append(m.topic.members, m)
-		if inWindow {
-			if pending := m.topic.after(s.given); len(pending) > 0 {
-				m.markLocked(pending[0].ID)
-			}
-		}
-	}
-	d.subs[s] = struct{}{}
-	return s, nil
-}
-
-// isAhead says whether after is above every id that the database ever gave.
-func (d *Dispatcher) isAhead(ctx context.Context, after *bus.ID) (bool, error) {
-	if after == nil {
-		return false, d.hasPosition()
-	}
-	d.mu.RLock()
-	known := *after <= max(d.pos, d.given)
-	d.mu.RUnlock()
-	if known {
-		return false, nil
-	}
-	if err := d.takeTurn(ctx); err != nil {
-		return false, err
-	}
-	defer d.endTurn()
-	given, err := d.opts.Store.LastGiven(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		return false, fmt.Errorf("ask for the last id: %w: %w", bus.ErrUnavailable, err)
-	}
-	if *after > given {
-		return true, d.hasPosition()
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.given = max(d.given, given)
-	return false, nil
-}
-
-// hasPosition refuses those who would begin at pos while pos is not yet the present.
-func (d *Dispatcher) hasPosition() error {
-	select {
-	case <-d.ready:
-		return nil
-	default:
-		return fmt.Errorf("the node is starting: %w", bus.ErrUnavailable)
-	}
-}
-
-func (d *Dispatcher) takeTurn(ctx context.Context) error {
-	select {
-	case d.pages <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (d *Dispatcher) endTurn() { <-d.pages }
 
 // Close ends the Subscription.
 func (s *Subscription) Close() {
@@ -233,36 +132,57 @@ func (s *Subscription) lastLocked() bus.ID {
 // 1 MiB, or a gap. If there is nothing it waits for the first, and for wait at the
 // most; then the Batch is empty but for Last.
 //
-// Errors: ctx's; bus.ErrDraining, with a Batch that has Last; bus.ErrUnavailable when the
-// table could not be read. The Subscription stands where it was and may be asked again.
+// Errors: ctx's; bus.ErrDraining, with a Batch that has Last, and the gap that it may lie
+// behind; bus.ErrUnavailable when the table could not be read. The Subscription stands
+// where it was and may be asked again.
 func (s *Subscription) Next(ctx context.Context, limit int, wait time.Duration) (Batch, error) {
 	b, err := s.now(ctx, limit)
 	if err != nil || !b.Empty() || wait <= 0 {
 		return b, err
 	}
-	if s.timer == nil {
-		s.timer = time.NewTimer(wait)
-	} else {
-		s.timer.Reset(wait)
-	}
+	s.timer.Reset(wait)
 	defer s.timer.Stop()
 	for {
-		select {
-		case <-s.wake:
-			if b, err = s.now(ctx, limit); err != nil || !b.Empty() {
-				return b, err
-			}
-		case <-s.timer.C:
-			return s.now(ctx, limit)
-		case <-ctx.Done():
+		switch s.wait(ctx) {
+		case gone:
 			return Batch{Last: s.Last()}, ctx.Err()
+		case over:
+			return s.now(ctx, limit)
+		}
+		if b, err = s.now(ctx, limit); err != nil || !b.Empty() {
+			return b, err
 		}
 	}
 }
 
+// What a wait ended with.
+type event int
+
+const (
+	woken event = iota
+	over        // the timer
+	gone        // the context
+)
+
+// wait blocks until something happens. It is where most readers are most of the time: a
+// frame of its own keeps their stacks small.
+//
+//go:noinline
+func (s *Subscription) wait(ctx context.Context) event {
+	select {
+	case <-s.wake:
+		return woken
+	case <-s.timer.C:
+		return over
+	case <-ctx.Done():
+		return gone
+	}
+}
+
 // now returns what there is at this moment.
-func (s *Subscription) now(ctx context.Context, limit int) (Batch, error) {
-	var b Batch
+//
+//go:noinline
+func (s *Subscription) now(ctx context.Context, limit int) (b Batch, err error) {
 	for {
 		req, done, err := s.collect(&b, limit)
 		if done {

@@ -126,10 +126,11 @@ func (t *topic) after(id bus.ID) []*bus.Notification {
 // quietSince says that nothing of this channel is above id.
 func (t *topic) quietSince(id bus.ID) bool { return t.bounded && t.newest <= id }
 
-// learn takes over what a complete read of the table up to a settled id has shown: no
-// id of the channel up to there is above newest. What was appended since is in bounded.
-func (t *topic) learn(newest bus.ID) {
-	if !t.bounded {
+// learn takes over what a complete read of the table up to the settled id until has
+// shown: no id of the channel up to there is above newest. What was appended since is in
+// bounded and newest.
+func (t *topic) learn(newest, until bus.ID) {
+	if !t.bounded || t.newest <= until {
 		t.newest, t.bounded = newest, true
 	}
 }

@@ -25,46 +25,6 @@ import (
 	"github.com/postbus/postbus/internal/bus"
 )
 
-// Options configure a Writer; zero values are the defaults.
-type Options struct {
-	Store Store // required
-
-	// Stored is told what a batch stored, ids ascending, before its senders are
-	// answered. It must not block. Default: nobody is told.
-	Stored func([]*bus.Notification)
-
-	QueueMessages int           // messages that may wait; default 100,000
-	QueueBytes    int           // bytes that may wait; default 256 MiB
-	InFlight      int           // batches under way at once; default 2
-	BatchMessages int           // a batch takes no further send from here on; default 1,000
-	BatchBytes    int           // likewise; default 4 MiB
-	CommitTimeout time.Duration // of one batch; default 10 s
-	KeyPatience   time.Duration // how long a send waits for a busy key; default 5 s
-}
-
-func (o Options) withDefaults() Options {
-	set := func(v *int, d int) {
-		if *v <= 0 {
-			*v = d
-		}
-	}
-	set(&o.QueueMessages, 100_000)
-	set(&o.QueueBytes, 256<<20)
-	set(&o.InFlight, 2)
-	set(&o.BatchMessages, 1_000)
-	set(&o.BatchBytes, 4<<20)
-	if o.CommitTimeout <= 0 {
-		o.CommitTimeout = 10 * time.Second
-	}
-	if o.KeyPatience <= 0 {
-		o.KeyPatience = 5 * time.Second
-	}
-	if o.Stored == nil {
-		o.Stored = func([]*bus.Notification) {}
-	}
-	return o
-}
-
 // A Writer commits what is sent. Its methods may be called from any goroutine.
 type Writer struct {
 	opts  Options
@@ -185,7 +145,13 @@ func (w *Writer) Run(ctx context.Context) error {
 		case <-w.wake:
 		}
 		for w.waiting() {
-			w.slots <- struct{}{} // bounded by CommitTimeout of the batches under way
+			select {
+			case w.slots <- struct{}{}: // bounded by CommitTimeout of the batches under way
+			case <-stop: // senders who keep the queue filled must not keep it open
+				w.stop()
+				stop = nil
+				continue
+			}
 			batch := w.take()
 			if len(batch) == 0 {
 				<-w.slots
@@ -299,37 +265,6 @@ func (w *Writer) settle(batch []*send, results []Result) {
 			w.finish(s, answer{receipts: results[i].Receipts})
 		}
 	}
-}
-
-// park keeps a send with a busy key out of the queue for a while: 2 ms at first,
-// 100 ms in the end, KeyPatience in all.
-func (w *Writer) park(s *send) {
-	now := time.Now()
-	if s.tries == 0 {
-		s.deadline = now.Add(w.opts.KeyPatience)
-	}
-	pause := min(2*time.Millisecond<<min(s.tries, 6), 100*time.Millisecond)
-	s.tries++
-
-	w.mu.Lock()
-	if giveUp := w.stopping || now.After(s.deadline) || s.abandoned(); giveUp {
-		w.mu.Unlock()
-		w.finish(s, answer{err: bus.ErrKeyBusy})
-		return
-	}
-	defer w.mu.Unlock()
-	w.parked[s] = time.AfterFunc(pause, func() { w.unpark(s) })
-}
-
-func (w *Writer) unpark(s *send) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, still := w.parked[s]; !still {
-		return // stop has answered it
-	}
-	delete(w.parked, s)
-	w.queue = append(w.queue, s)
-	w.ring()
 }
 
 func (w *Writer) finish(s *send, a answer) {
