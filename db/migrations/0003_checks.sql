@@ -6,37 +6,38 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = field || ': ' || fault;
 END $$;
 
--- Names (channel, type, key, header names): minimum to 255 bytes, no control characters, no white space at either end. The white space
--- is Unicode's, spelled out so that no locale has a say.
-CREATE FUNCTION postbus.check_name(field text, value text, minimum integer) RETURNS void
+-- Names (channel, type, key, header names): at most 255 bytes, no control characters, no white space at either end, not reserved. The
+-- white space is Unicode's, spelled out so that no locale has a say.
+CREATE FUNCTION postbus.check_name(field text, value text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     control text;
 BEGIN
-    IF value IS NULL THEN
-        PERFORM postbus.refuse(field, 'must not be null');
-    ELSIF octet_length(value) < minimum THEN
-        PERFORM postbus.refuse(field, octet_length(value) || ' bytes, at least ' || minimum);
-    ELSIF octet_length(value) > 255 THEN
+    IF octet_length(value) > 255 THEN
         PERFORM postbus.refuse(field, octet_length(value) || ' bytes, at most 255');
     END IF;
     control := substring(value COLLATE "C" FROM '[\u0001-\u001f\u007f-\u009f]');
     IF control IS NOT NULL THEN
-        PERFORM postbus.refuse(field, 'contains the control character U+' || lpad(upper(to_hex(ascii(control))), 4, '0'));
-    ELSIF value COLLATE "C" ~ '^[\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]' THEN
-        PERFORM postbus.refuse(field, 'begins with white space');
-    ELSIF value COLLATE "C" ~ '[\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$' THEN
-        PERFORM postbus.refuse(field, 'ends with white space');
+        PERFORM postbus.refuse(field, format('control character U+%s at byte %s, none allowed',
+            lpad(upper(to_hex(ascii(control))), 4, '0'), octet_length(left(value, strpos(value, control) - 1))));
+    ELSIF value COLLATE "C" ~ '^[\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
+       OR value COLLATE "C" ~ '[\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$'
+    THEN
+        PERFORM postbus.refuse(field, 'white space at an end, none allowed');
+    ELSIF starts_with(value, 'postbus:') THEN
+        PERFORM postbus.refuse(field, 'begins with "postbus:", which is reserved');
     END IF;
 END $$;
 
 CREATE FUNCTION postbus.check_channel(field text, channel text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM postbus.check_name(field, channel, 1);
-    IF starts_with(channel, 'postbus:') THEN
-        PERFORM postbus.refuse(field, 'begins with "postbus:", which is reserved');
+    IF channel IS NULL THEN
+        PERFORM postbus.refuse(field, 'must not be null');
+    ELSIF channel = '' THEN
+        PERFORM postbus.refuse(field, 'empty, 1 to 255 bytes');
     END IF;
+    PERFORM postbus.check_name(field, channel);
 END $$;
 
 CREATE FUNCTION postbus.check_headers(field text, headers jsonb) RETURNS void
@@ -53,17 +54,19 @@ BEGIN
         IF header.kind <> 'string' THEN
             PERFORM postbus.refuse(format('%s[%s]', field, to_json(header.name)), 'must be a string, is of type ' || header.kind);
         END IF;
-        PERFORM postbus.check_name(format('%s name %s', field, to_json(header.name)), header.name, 1);
-        IF starts_with(header.name, 'postbus-') THEN
-            PERFORM postbus.refuse(format('%s name %s', field, to_json(header.name)), 'begins with "postbus-", which is reserved');
+        IF header.name = '' THEN
+            PERFORM postbus.refuse(field || '[""]', 'empty name, 1 to 255 bytes');
+        ELSIF starts_with(header.name, 'postbus-') THEN
+            PERFORM postbus.refuse(format('%s[%s]', field, to_json(header.name)), 'name begins with "postbus-", which is reserved');
         END IF;
+        PERFORM postbus.check_name(format('%s[%s]', field, to_json(header.name)), header.name);
         entries := entries + 1;
         bytes := bytes + octet_length(header.name) + octet_length(header.value);
     END LOOP;
     IF entries > 64 THEN
         PERFORM postbus.refuse(field, entries || ' entries, at most 64');
     ELSIF bytes > 4096 THEN
-        PERFORM postbus.refuse(field, bytes || ' bytes, at most 4096');
+        PERFORM postbus.refuse(field, bytes || ' bytes in all, at most 4096');
     END IF;
 END $$;
 

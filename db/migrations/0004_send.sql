@@ -88,7 +88,7 @@ BEGIN
     IF new_type IS NULL THEN
         new_type := '';
     ELSIF new_type <> '' THEN
-        PERFORM postbus.check_name(at || 'type', new_type, 0);
+        PERFORM postbus.check_name(at || 'type', new_type);
     END IF;
 
     bytes := coalesce(octet_length(new_json), octet_length(new_bin));
@@ -116,7 +116,7 @@ BEGIN
     IF new_key = '' THEN
         new_key := NULL;
     ELSIF new_key IS NOT NULL THEN
-        PERFORM postbus.check_name(at || 'key', new_key, 0);
+        PERFORM postbus.check_name(at || 'key', new_key);
         IF NOT postbus.claim(at || 'key', new_channel, new_key) THEN
             RETURN;
         END IF;
@@ -137,7 +137,7 @@ DECLARE
 BEGIN
     -- The usual message in one look: a plain channel and type, a body that is short and so neither too large nor too deep.
     IF send.channel COLLATE "C" ~ '^[!-~]+$' AND octet_length(send.channel) <= 255 AND NOT starts_with(send.channel, 'postbus:')
-       AND send.type COLLATE "C" ~ '^[!-~]*$' AND octet_length(send.type) <= 255
+       AND send.type COLLATE "C" ~ '^[!-~]*$' AND octet_length(send.type) <= 255 AND NOT starts_with(send.type, 'postbus:')
        AND octet_length(payload) <= 1000 AND payload::json IS NOT NULL
        AND send.headers = '{}' AND send.ttl IS NULL AND send.key IS NULL
     THEN

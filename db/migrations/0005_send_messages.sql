@@ -1,4 +1,5 @@
--- The body of POST /v1/send, in SQL. It is read as json, never jsonb, so that payloads keep their tokens.
+-- The body of POST /v1/send, in SQL. It is read as json, never jsonb, so that payloads keep their tokens. Escapes
+-- that name no character (\u0000, half a surrogate pair) are refused here, by PostgreSQL's own reader; postbus.send takes them.
 
 -- Refuses members that are not known, by name, and those named twice; names that begin with "_" pass.
 CREATE FUNCTION postbus.check_members(at text, object json, known text[]) RETURNS void
