@@ -2,6 +2,7 @@ package bus
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -224,7 +225,7 @@ func JSONFault(data []byte) string {
 	if err == nil {
 		return "no fault"
 	}
-	if syntax, ok := err.(*json.SyntaxError); ok {
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 		return fmt.Sprintf("%v at byte %d", syntax, syntax.Offset)
 	}
 	return err.Error()

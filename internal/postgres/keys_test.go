@@ -91,7 +91,7 @@ func TestBusyKeyWaitsForNobody(t *testing.T) {
 	exec(t, one, "ROLLBACK TO s")
 	exec(t, two, "ROLLBACK", "BEGIN", "SELECT postbus.send('a', '5', key => 'y')")
 	results, stored := appendAll(t, d, []bus.Message{keyed(6, "free"), keyed(7, "y")}, []bus.Message{keyed(8, "")}, []bus.Message{keyed(9, "free")})
-	if !results[0].Busy || results[0].Receipts != nil && len(results[0].Receipts) == 2 && results[0].Receipts[0].ID != 0 {
+	if !results[0].Busy || len(results[0].Receipts) == 2 && results[0].Receipts[0].ID != 0 {
 		t.Errorf("a send with a busy key: %+v", results[0])
 	}
 	if results[1].Busy || results[2].Busy || results[2].Receipts[0].Duplicate || len(stored) != 2 {
