@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
@@ -34,6 +35,7 @@ func tool(t *testing.T, folder string, variables []string, name string, args ...
 	needs(t, name)
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = folder, append(environment(), variables...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return run(t, cmd)
 }
 

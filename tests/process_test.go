@@ -118,12 +118,15 @@ func begin(t *testing.T, cmd *exec.Cmd) *program {
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
+		if cmd.SysProcAttr != nil && cmd.SysProcAttr.Setpgid {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it started, too
+		}
 		<-p.exited
 		said := p.stderr.String()
 		if strings.Contains(said, "DATA RACE") {
 			t.Errorf("%q has a data race", cmd.Args)
 		}
-		if t.Failed() {
+		if t.Failed() && said != "" {
 			t.Logf("%q wrote\n%s", cmd.Args, said)
 		}
 	})

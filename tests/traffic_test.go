@@ -142,8 +142,10 @@ func (s *stream) receive() {
 // next returns the next notification.
 func (s *stream) next() *postbusv1.Notification {
 	s.t.Helper()
-	for len(s.pending) == 0 {
-		s.receive()
+	for begun := time.Now(); len(s.pending) == 0; s.receive() {
+		if time.Since(begun) > longest { // heartbeats alone
+			s.t.Fatalf("stream at %d: nothing came within %v", s.last, longest)
+		}
 	}
 	n := s.pending[0]
 	s.pending = s.pending[1:]

@@ -51,6 +51,7 @@ func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge("tail_holders", "Transactions that hold the tail up for a second or more.", float64(len(d.Holders)))
 	counter("tail_reconnects_total", "Connections of the tail that were lost.", d.Reconnects)
 	counter("tail_reads_total", "Reads of the tail.", d.Reads)
+	counter("tail_probes_total", "Questions to the database who holds a gap open.", d.Probes)
 	counter("bells_total", "Bells that woke this node.", d.Bells)
 	counter("missed_bells_total", "Reads in which only the fallback found something.", d.MissedBells)
 	gauge("subscriptions", "Cursors: open streams and polls.", float64(d.Subscriptions))

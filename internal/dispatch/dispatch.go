@@ -77,7 +77,7 @@ type link struct {
 }
 
 type counts struct {
-	reconnects, pages, delivered, reads, bells, missedBells atomic.Int64
+	reconnects, pages, delivered, reads, probes, bells, missedBells atomic.Int64
 }
 
 // New returns a Dispatcher. Nothing is read until Run.
@@ -257,6 +257,7 @@ type State struct {
 	Pages       int64 // read from the table
 	Delivered   int64 // notifications handed to subscriptions
 	Reads       int64 // of the tail
+	Probes      int64 // questions who holds a gap open
 	Bells       int64 // heard
 	MissedBells int64 // rows that only the fallback read found
 }
@@ -270,7 +271,7 @@ func (d *Dispatcher) State() State {
 		Pos: d.pos, Head: d.head, Holders: d.link.holders,
 		Subscriptions: len(d.subs), WindowMessages: d.window.len(), WindowBytes: d.window.bytes,
 		Reconnects: d.counts.reconnects.Load(), Pages: d.counts.pages.Load(), Delivered: d.counts.delivered.Load(),
-		Reads: d.counts.reads.Load(), Bells: d.counts.bells.Load(), MissedBells: d.counts.missedBells.Load(),
+		Reads: d.counts.reads.Load(), Probes: d.counts.probes.Load(), Bells: d.counts.bells.Load(), MissedBells: d.counts.missedBells.Load(),
 	}
 	if !d.link.held.IsZero() {
 		s.Held = time.Since(d.link.held)

@@ -10,8 +10,10 @@ import (
 
 // When the follower looks. None of these decides what is settled.
 const (
-	shortPoll  = time.Millisecond      // after a read that found something
-	longPoll   = 4 * time.Millisecond  // after some that did not
+	shortPoll  = 2 * time.Millisecond // after a read that found something
+	longPoll   = 4 * time.Millisecond // after some that did not
+	busyPoll   = 8 * time.Millisecond // after some that found busyRows: fewer and larger reads
+	busyRows   = 32
 	idle       = 20 * time.Millisecond // without movement: sleep
 	restlessly = 50 * time.Millisecond // the longest pause of a connection that cannot sleep
 	gapAge     = 4 * time.Millisecond  // most gaps fill by themselves: ask for holders after this
@@ -31,6 +33,7 @@ type follower struct {
 	tracker tracker
 	target  bus.ID // settle at least up to here: the head at the start, or a boundary
 
+	found     int       // rows that the last read has shown
 	gapSince  time.Time // zero: no gap is open
 	gapAt     bus.ID    // the pos that it holds
 	probeNext time.Time
@@ -77,6 +80,8 @@ func (f *follower) run(ctx context.Context) error {
 			return err
 		}
 		switch {
+		case progress && f.found >= busyRows:
+			pause = min(pause*2, busyPoll)
 		case progress:
 			pause = shortPoll
 		case gap:
@@ -169,6 +174,7 @@ func (f *follower) readOnce(ctx context.Context) (progress, full bool, known bus
 		return false, false, 0, fmt.Errorf("read the tail after %d: %w", pos, err)
 	}
 	f.counts.reads.Add(1)
+	f.found = len(rows)
 	known = f.target
 	n := 0
 	for _, row := range rows {
@@ -222,6 +228,7 @@ func (f *follower) probe(ctx context.Context, known, pos bus.ID) error {
 	if err != nil {
 		return fmt.Errorf("read the holders: %w", err)
 	}
+	f.counts.probes.Add(1)
 	f.tracker.observe(holders, known, pos)
 	if time.Since(f.gapSince) >= heldShown {
 		f.setLink(func(l *link) { l.holders = holders })
