@@ -6,7 +6,7 @@ import (
 )
 
 // openAPI describes the JSON side. It is written by hand, because the JSON form is not
-// protojson's (TestAnswersMatchOpenAPI).
+// protojson's (TestRefusalsNameTheFieldAndTheFault).
 //
 //go:embed openapi.json
 var openAPI []byte
