@@ -13,17 +13,26 @@ CREATE FUNCTION postbus.flush() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 DECLARE
     number bigint;
+    quiet  boolean; -- nobody sleeps; NULL: not stored yet
 BEGIN
-    -- The usual case in few expressions, each of which costs a microsecond or two in every transaction.
-    IF NEW.key IS NULL
-       AND pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.<>) 'off'::pg_catalog.text
-       AND pg_catalog.current_setting('postbus.history', true) OPERATOR(pg_catalog.=)
-           (pg_catalog.pg_backend_pid()::pg_catalog.text OPERATOR(pg_catalog.||) '/'::pg_catalog.text
-            OPERATOR(pg_catalog.||) 'postbus.bus'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.text)
-    THEN
-        INSERT INTO postbus.bus (channel, type, json, bin, headers, expires_at)
-        VALUES (NEW.channel, NEW.type, NEW.json, NEW.bin, NEW.headers, pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) NEW.ttl);
-    ELSE
+    -- The usual case in one statement, since every other one would cost a snapshot in every transaction: conditions, row, bell. The
+    -- bell comes after the row: RETURNING is computed when the row is there. A slot that cannot be had is held by a dispatcher that
+    -- sleeps; it is taken and released in one expression, so that nothing can come between.
+    INSERT INTO postbus.bus (channel, type, json, bin, headers, expires_at)
+    SELECT NEW.channel, NEW.type, NEW.json, NEW.bin, NEW.headers, pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) NEW.ttl
+    WHERE NEW.key IS NULL
+      AND pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.<>) 'off'::pg_catalog.text
+      AND pg_catalog.current_setting('postbus.history', true) OPERATOR(pg_catalog.=)
+          (pg_catalog.pg_backend_pid()::pg_catalog.text OPERATOR(pg_catalog.||) '/'::pg_catalog.text
+           OPERATOR(pg_catalog.||) 'postbus.bus'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.text)
+    RETURNING CASE WHEN pg_catalog.pg_try_advisory_lock(1346532723, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.&) 15)
+                   THEN pg_catalog.pg_advisory_unlock(1346532723, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.&) 15) ELSE false END
+    INTO quiet;
+    IF quiet THEN
+        RETURN NULL;
+    END IF;
+
+    IF quiet IS NULL THEN
         -- Returns at once when this session has checked before.
         PERFORM postbus.check_history();
         -- An asynchronous commit is visible before it is durable: a crash would lose what was delivered.
@@ -37,13 +46,10 @@ BEGIN
             UPDATE postbus.keys SET id = number
             WHERE keys.channel OPERATOR(pg_catalog.=) NEW.channel AND keys.key OPERATOR(pg_catalog.=) NEW.key;
         END IF;
+        quiet := CASE WHEN pg_catalog.pg_try_advisory_lock(1346532723, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.&) 15)
+                      THEN pg_catalog.pg_advisory_unlock(1346532723, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.&) 15) ELSE false END;
     END IF;
-    -- The bell, after the row: a slot that cannot be had is held by a dispatcher that sleeps. Taken and released in one
-    -- expression, so that nothing can come between.
-    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock(1346532723, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.&) 15)
-                 THEN pg_catalog.pg_advisory_unlock(1346532723, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.&) 15) ELSE false END)
-       AND (pg_catalog.current_setting('postbus.bell', true) OPERATOR(pg_catalog.=) 'off'::pg_catalog.text) IS NOT TRUE
-    THEN
+    IF NOT quiet AND (pg_catalog.current_setting('postbus.bell', true) OPERATOR(pg_catalog.=) 'off'::pg_catalog.text) IS NOT TRUE THEN
         PERFORM pg_catalog.pg_notify('postbus', '');
     END IF;
     RETURN NULL;
@@ -135,17 +141,21 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     row_at tid;
 BEGIN
-    -- The usual message in one look: a plain channel and type, a body that is short and so neither too large nor too deep.
-    IF send.channel COLLATE "C" ~ '^[!-~]+$' AND octet_length(send.channel) <= 255 AND NOT starts_with(send.channel, 'postbus:')
-       AND send.type COLLATE "C" ~ '^[!-~]*$' AND octet_length(send.type) <= 255 AND NOT starts_with(send.type, 'postbus:')
-       AND octet_length(payload) <= 1000 AND payload::json IS NOT NULL
-       AND send.headers = '{}' AND send.ttl IS NULL AND send.key IS NULL
-    THEN
-        INSERT INTO postbus.outbox (channel, type, json) VALUES (send.channel, send.type, payload) RETURNING ctid INTO row_at;
-        DELETE FROM postbus.outbox WHERE ctid = row_at;
-    ELSE
+    -- The usual message is checked by the statement that stages it, since every other one would cost a snapshot: a plain channel and type, a
+    -- body that is short and so neither too large nor too deep.
+    INSERT INTO postbus.outbox (channel, type, json)
+    SELECT send.channel, send.type, payload
+    WHERE send.channel COLLATE "C" ~ '^[!-~]+$' AND octet_length(send.channel) <= 255 AND NOT starts_with(send.channel, 'postbus:')
+      AND (send.type = ''
+           OR send.type COLLATE "C" ~ '^[!-~]+$' AND octet_length(send.type) <= 255 AND NOT starts_with(send.type, 'postbus:'))
+      AND octet_length(payload) <= 1000 AND payload::json IS NOT NULL
+      AND send.headers = '{}' AND send.ttl IS NULL AND send.key IS NULL
+    RETURNING ctid INTO row_at;
+    IF row_at IS NULL THEN
         PERFORM payload::json;
         PERFORM postbus.stage('', channel, coalesce(payload, 'null'), NULL, type, headers, ttl, key);
+    ELSE
+        DELETE FROM postbus.outbox WHERE ctid = row_at;
     END IF;
 END $$;
 
