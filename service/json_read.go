@@ -21,12 +21,13 @@ type jsonReader struct {
 	limits *bus.Limits
 }
 
-// wrapping is how deep a payload stands in a send: in the request, its array and its
-// message.
-const wrapping = 3
+// readableDepth is how deep a body may nest to be read at all, below where
+// encoding/json gives up (10,000). A payload that is deeper than the limit is refused by
+// its own name.
+const readableDepth = 9_000
 
 func (r jsonReader) text(data []byte) (*jsonText, error) {
-	return newJSONText(data, r.limits.MaxDepth+wrapping)
+	return newJSONText(data, readableDepth)
 }
 
 // send reads the body of POST /v1/send.

@@ -53,7 +53,7 @@ func TestRefusalsNameTheFieldAndTheFault(t *testing.T) {
 		"ttl":                 {"POST", "/v1/send", message(`"channel":"b","ttl":"0s"`), nil, 400, "INVALID_FIELD", "messages[1].ttl: 0s, must be above 0s"},
 		"ttl in minutes":      {"POST", "/v1/send", message(`"ttl":"5m"`), nil, 400, "INVALID_FIELD", `messages[1].ttl: "5m", must be seconds`},
 		"payload too large":   {"POST", "/v1/send", message(`"channel":"b","payload":"` + strings.Repeat("x", 1<<20) + `"`), nil, 400, "TOO_LARGE", "messages[1].payload: 1048578 bytes, at most 1048576"},
-		"payload too deep":    {"POST", "/v1/send", message(`"channel":"b","payload":` + strings.Repeat("[", 1001) + strings.Repeat("]", 1001)), nil, 400, "INVALID_FIELD", "body: nested 1004 deep, at most 1003"},
+		"payload too deep":    {"POST", "/v1/send", message(`"channel":"b","payload":` + strings.Repeat("[", 1001) + strings.Repeat("]", 1001)), nil, 400, "INVALID_FIELD", "messages[1].payload: nested 1001 deep, at most 1000"},
 		"body too large":      {"POST", "/v1/send", `"` + strings.Repeat("x", 9<<20) + `"`, nil, 400, "TOO_LARGE", "body: more than 8454144 bytes, at most 8454144"},
 		"too many messages":   {"POST", "/v1/send", `{"messages":[` + strings.Repeat("{},", 1000) + `{}]}`, nil, 400, "TOO_LARGE", "messages: more than 1000 messages"},
 		"after, fraction":     {"POST", "/v1/poll", `{"channels":["a"],"after":1.5}`, nil, 400, "INVALID_FIELD", "after: 1.5, must be a whole number"},
