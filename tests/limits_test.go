@@ -120,7 +120,7 @@ func TestLimitsAreToldByNameAndNothingIsStored(t *testing.T) {
 			[]string{payload(mib), payload(mib), payload(mib), payload(mib), payload(100)}, "bytes, at most 4194304"},
 		"messages": {many(1000), many(1001), "1000"},
 		"depth": {[]string{strings.Repeat("[", 1000) + strings.Repeat("]", 1000)},
-			[]string{strings.Repeat("[", 1001) + strings.Repeat("]", 1001)}, "payload: nested 1001 deep, at most 1000"},
+			[]string{strings.Repeat("[", 1001) + strings.Repeat("]", 1001)}, ": nested 1001 deep, at most 1000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := ask[int](t, conn, "SELECT count(*) FROM postbus.bus")
