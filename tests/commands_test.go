@@ -200,3 +200,23 @@ func TestEveryFlagOfServeAndDevHasItsVariable(t *testing.T) {
 		}
 	}
 }
+
+func TestMigrateRecordsTheLimitsOfSQLSenders(t *testing.T) {
+	url := pgtest.Database(t)
+	large := "SELECT postbus.send('orders', to_json(repeat('x', 70000)))"
+	got := run(t, command(t, "migrate", "--database-url", url))
+	conn := sql(t, url)
+	if _, err := conn.Exec(t.Context(), large); got.code != 0 || err != nil {
+		t.Fatalf("before: %+v, %v", got, err)
+	}
+	got = run(t, command(t, "migrate", "--database-url", url, "--max-body", "65536", "--key-retention", "1h"))
+	if got.code != 0 || !strings.Contains(got.stdout, "recorded: max body 65536 bytes, retention 24h0m0s, key retention 1h0m0s\n") {
+		t.Errorf("migrate: %+v", got)
+	}
+	if _, err := conn.Exec(t.Context(), large); err == nil || !strings.Contains(err.Error(), "payload: 70002 bytes, at most 65536") {
+		t.Errorf("above the recorded limit: %v", err)
+	}
+	if got = run(t, command(t, "migrate", "--database-url", url, "--max-body", "1000")); got.code != 2 || !strings.Contains(got.stderr, "--max-body: 1000, must be 65536 to 3145728") {
+		t.Errorf("outside the range: %+v", got)
+	}
+}

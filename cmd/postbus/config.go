@@ -26,6 +26,13 @@ type config struct {
 	logLevel, logFormat           string
 }
 
+// The range of --max-body: below it postbus.send does not look the limit up, and above it
+// a message would not fit into what gRPC clients accept by default.
+const (
+	minMaxBody = 64 << 10
+	maxMaxBody = 3 << 20
+)
+
 // register declares the flags of serve and dev.
 func (c *config) register(f *pflag.FlagSet) {
 	f.StringVar(&c.httpAddr, "http-addr", "127.0.0.1:8072", "where JSON is served (Odoo's longpolling port)")
@@ -73,7 +80,7 @@ func (c *config) check() error {
 		value     int64
 		low, high int64
 	}{
-		{"max-body", int64(c.maxBody), 64 << 10, 3 << 20},
+		{"max-body", int64(c.maxBody), minMaxBody, maxMaxBody},
 		{"max-readers", int64(c.maxReaders), 1, 1 << 30},
 		{"window-bytes", int64(c.windowBytes), 1 << 20, 1 << 40},
 		{"page-readers", int64(c.pageReaders), 1, 1000},
