@@ -89,7 +89,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	if !strings.Contains(page, "\n    make run\n") {
 		t.Error("README.md does not begin with make run")
 	}
-	if got := tool(t, "..", nil, "make", "-n", "run"); !strings.HasSuffix(got.stdout, "exec bin/postbus dev\n") {
+	if got := tool(t, "..", nil, "make", "--no-print-directory", "-n", "run"); !strings.HasSuffix(got.stdout, "exec bin/postbus dev\n") {
 		t.Errorf("make run is %s", got.stdout)
 	}
 	grpcurl, err := grpcurlPath()

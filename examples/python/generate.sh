@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the stubs of bus.proto in generated/: with protoc and grpc_python_plugin
-# (Debian: protobuf-compiler, protobuf-compiler-grpc), else with the grpcio-tools of
+# (Debian: protobuf-compiler, protobuf-compiler-grpc, libprotobuf-dev), else with the grpcio-tools of
 # the interpreter that PYTHON names (1.38 or newer; Debian 12's is too old).
 set -eu
 cd "$(dirname "$0")"
