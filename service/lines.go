@@ -50,7 +50,7 @@ func (s *Service) serveLines(w http.ResponseWriter, r *http.Request, body []byte
 		}
 		return rc.Flush()
 	}
-	err = s.walk(r.Context(), walking, func(b dispatch.Batch) error { return line(appendBatch(nil, b)) })
+	err = s.walk(r.Context(), walking, way{give: func(b dispatch.Batch) error { return line(appendBatch(nil, b)) }})
 	if err == nil || !begun {
 		return err
 	}

@@ -70,7 +70,7 @@ func (s *Service) poll(ctx context.Context, r reading, enough func(dispatch.Batc
 		if err != nil && !drained {
 			return dispatch.Batch{}, err
 		}
-		s.countBatch(batch)
+		s.countBatch(&batch)
 		switch {
 		case drained || enough(batch):
 		case !batch.Empty() || time.Until(until) > 0:
@@ -158,7 +158,7 @@ func unique(channels []string) []string {
 }
 
 // countBatch counts what a reader was given.
-func (s *Service) countBatch(b dispatch.Batch) {
+func (s *Service) countBatch(b *dispatch.Batch) {
 	if n := len(b.Notifications); n > 0 {
 		s.counts.notifications.Add(int64(n))
 	}

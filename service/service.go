@@ -7,6 +7,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -64,6 +65,7 @@ type Service struct {
 	health  *health.Server
 	handler http.Handler
 	counts  counts
+	peers   maphash.Seed // makes one number of each peer's address
 
 	draining context.Context // ended by Drain; a signal, nobody's request
 	drain    context.CancelFunc
@@ -90,7 +92,7 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts()}
+	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(), peers: maphash.MakeSeed()}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.SetHealthy(false)
 	handler, err := s.newHandler()

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 	"github.com/postbus/postbus/internal/bus"
@@ -38,12 +40,6 @@ type walking struct {
 func (s *Service) subscribe(_ any, to grpc.ServerStream) (err error) {
 	ctx := to.Context()
 	defer s.finish(ctx, "Subscribe", &err)
-	give := func(b dispatch.Batch) error {
-		if b.Empty() {
-			return aside(func() error { return to.SendMsg(newFrame(b)) })
-		}
-		return to.SendMsg(newFrame(b))
-	}
 	var open *stream
 	err = aside(func() error {
 		req := new(postbusv1.SubscribeRequest)
@@ -54,7 +50,7 @@ func (s *Service) subscribe(_ any, to grpc.ServerStream) (err error) {
 		if err != nil {
 			return err
 		}
-		open, err = s.open(ctx, w, give)
+		open, err = s.open(ctx, w, s.grpcWay(to))
 		return err
 	})
 	if open == nil {
@@ -65,6 +61,30 @@ func (s *Service) subscribe(_ any, to grpc.ServerStream) (err error) {
 		return err
 	}
 	return open.run(ctx)
+}
+
+// grpcWay returns the way of a gRPC stream. The streams of one connection are written
+// together.
+func (s *Service) grpcWay(to grpc.ServerStream) way {
+	w := way{
+		give: func(b dispatch.Batch) error {
+			send := func() error { return to.SendMsg(newFrame(b)) }
+			if b.Empty() {
+				return aside(send)
+			}
+			return send()
+		},
+		carry: func(b *dispatch.Batch) error {
+			if b.Form == nil {
+				b.Form = newFrame(*b)
+			}
+			return to.SendMsg(b.Form)
+		},
+	}
+	if p, ok := peer.FromContext(to.Context()); ok {
+		w.peer = maphash.String(s.peers, p.Addr.String())
+	}
+	return w
 }
 
 // aside calls f on a stack of its own, and waits. A panic of f is the caller's.
@@ -90,8 +110,8 @@ func aside(f func() error) error {
 }
 
 // walk gives a stream its batches until ctx ends, the node drains or give fails.
-func (s *Service) walk(ctx context.Context, w walking, give func(dispatch.Batch) error) error {
-	open, err := s.open(ctx, w, give)
+func (s *Service) walk(ctx context.Context, w walking, to way) error {
+	open, err := s.open(ctx, w, to)
 	if open == nil {
 		return err
 	}
@@ -102,18 +122,25 @@ func (s *Service) walk(ctx context.Context, w walking, give func(dispatch.Batch)
 	return open.run(ctx)
 }
 
+// A way is how a stream's batches go out.
+type way struct {
+	give  func(dispatch.Batch) error  // on the stream's own goroutine
+	carry func(*dispatch.Batch) error // on one that many streams share; nil: never
+	peer  uint64                      // numbers the connection, if streams share one
+}
+
 // A stream is one open Subscribe, of any transport.
 type stream struct {
 	*Service
 	sub       *dispatch.Subscription
 	heartbeat time.Duration
-	to        func(dispatch.Batch) error
+	to        way
 }
 
 // open admits a stream and gives it its first batch, which comes at once, perhaps
 // empty. A stream that is returned must be closed, with an error too: before
 // bus.ErrDraining it was given its last.
-func (s *Service) open(ctx context.Context, w walking, to func(dispatch.Batch) error) (*stream, error) {
+func (s *Service) open(ctx context.Context, w walking, to way) (*stream, error) {
 	if err := s.enter(&s.counts.streams); err != nil {
 		return nil, err
 	}
@@ -143,7 +170,7 @@ func (st *stream) close() {
 // reading does when it is back. Before bus.ErrDraining comes a batch with the last.
 func (st *stream) run(ctx context.Context) error {
 	for {
-		batch, err := st.sub.Next(ctx, streamMax, st.heartbeat)
+		batch, err := st.next(ctx)
 		if errors.Is(err, bus.ErrUnavailable) {
 			batch, err = st.sitOut(ctx)
 		}
@@ -159,20 +186,47 @@ func (st *stream) run(ctx context.Context) error {
 	}
 }
 
+// next returns what is this goroutine's to give: an empty batch after a heartbeat's time.
+func (st *stream) next(ctx context.Context) (dispatch.Batch, error) {
+	if st.to.carry == nil {
+		return st.sub.Next(ctx, streamMax, st.heartbeat)
+	}
+	return st.sub.Ride(ctx, streamMax, st.heartbeat, st.carrier(ctx))
+}
+
+// carrier returns what gives batches in the place of this goroutine.
+func (st *stream) carrier(ctx context.Context) dispatch.Carrier {
+	return dispatch.Carrier{Peer: st.to.peer, Carry: func(b *dispatch.Batch) error {
+		err := given(ctx, st.to.carry(b))
+		if err == nil {
+			st.countBatch(b)
+		}
+		return err
+	}}
+}
+
 // give gives one batch and counts it.
 func (st *stream) give(ctx context.Context, b dispatch.Batch) error {
-	if err := st.to(b); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		// What a transport does not take, nobody reads: the caller is gone.
-		return fmt.Errorf("%w: %w", context.Canceled, err)
+	if err := given(ctx, st.to.give(b)); err != nil {
+		return err
 	}
 	if b.Empty() {
 		st.counts.heartbeats.Add(1)
 	}
-	st.countBatch(b)
+	st.countBatch(&b)
 	return nil
+}
+
+// given returns the error of a stream whose transport has answered err.
+func given(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	// What a transport does not take, nobody reads: the caller is gone.
+	return fmt.Errorf("%w: %w", context.Canceled, err)
 }
 
 // sitOut waits, with heartbeats, while the table cannot be read, and returns the first

@@ -54,6 +54,7 @@ func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
 	counter("tail_probes_total", "Questions to the database who holds a gap open.", d.Probes)
 	counter("bells_total", "Bells that woke this node.", d.Bells)
 	counter("missed_bells_total", "Reads in which only the fallback found something.", d.MissedBells)
+	counter("stalls_total", "Streams that did not take what was sent and got a goroutine of their own.", d.Stalls)
 	gauge("subscriptions", "Cursors: open streams and polls.", float64(d.Subscriptions))
 	gauge("window_messages", "Messages in the window.", float64(d.WindowMessages))
 	gauge("window_bytes", "Bytes in the window.", float64(d.WindowBytes))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type Dispatcher struct {
 	opts    Options
 	ready   chan struct{} // closed when everything committed before the start is settled
 	pages   chan struct{} // one token for each read of the table
+	rounds  []round
 	counts  counts
 	readies sync.Once
 
@@ -84,11 +86,12 @@ type counts struct {
 func New(o Options) *Dispatcher {
 	o = o.withDefaults()
 	d := &Dispatcher{
-		opts:  o,
-		ready: make(chan struct{}),
-		pages: make(chan struct{}, o.PageReaders),
-		early: make(map[bus.ID]*bus.Notification),
-		subs:  make(map[*Subscription]struct{}),
+		opts:   o,
+		ready:  make(chan struct{}),
+		pages:  make(chan struct{}, o.PageReaders),
+		rounds: make([]round, runtime.GOMAXPROCS(0)),
+		early:  make(map[bus.ID]*bus.Notification),
+		subs:   make(map[*Subscription]struct{}),
 	}
 	d.window.init(o.WindowBytes)
 	return d
@@ -144,6 +147,9 @@ func (d *Dispatcher) Drain() {
 		s.ring()
 	}
 }
+
+// roundOf returns the round of a peer.
+func (d *Dispatcher) roundOf(peer uint64) *round { return &d.rounds[peer%uint64(len(d.rounds))] }
 
 // settle appends what the tail's reader has found to be settled and moves pos there.
 func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) {
@@ -260,6 +266,7 @@ type State struct {
 	Probes      int64 // questions who holds a gap open
 	Bells       int64 // heard
 	MissedBells int64 // rows that only the fallback read found
+	Stalls      int64 // subscriptions that held their courier up
 }
 
 // State returns the present state.
@@ -275,6 +282,9 @@ func (d *Dispatcher) State() State {
 	}
 	if !d.link.held.IsZero() {
 		s.Held = time.Since(d.link.held)
+	}
+	for i := range d.rounds {
+		s.Stalls += d.rounds[i].stalls()
 	}
 	select {
 	case <-d.ready:

@@ -37,4 +37,12 @@
 // A subscription that was told "nothing up to pos" is marked when something comes, so
 // that a quiet one costs no query however far the window has moved. Everything up to
 // its cursor has been given to it, or was not in its channels, or was told as a gap.
+//
+// # Rounds
+//
+// To wake a goroutine costs more than to send a message. So a stream that has been given
+// everything may ride (ride.go): its goroutine sleeps on, and one goroutine for each
+// processor, the courier (round.go), gives what comes to all who ride, each as far as the
+// window reaches. What is unusual it leaves to the owner: pages of the table, gaps, the
+// drain. A courier that a stalled stream holds up is replaced within 15 ms.
 package dispatch

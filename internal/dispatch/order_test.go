@@ -13,9 +13,9 @@ import (
 )
 
 // TestEveryMessageOnceInOrder lets transactions commit out of order, roll back and
-// prepare, kills connections, lets a node offer its own batches in any order, and lets readers read, stall,
-// drop and go on by their last on either of two nodes. Each is given what was
-// committed on its channels above its cursor: all of it, once, ids ascending.
+// prepare, kills connections, lets a node offer its own batches in any order, and lets
+// readers read, ride, stall, drop and go on by their last on either of two nodes. Each is
+// given what was committed on its channels above its cursor: all of it, once, ids ascending.
 func TestEveryMessageOnceInOrder(t *testing.T) {
 	for seed := range uint64(24) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -174,9 +174,9 @@ func (w *walk) read(t *testing.T, nodes []*Dispatcher, r *rand.Rand, finish chan
 			if finished {
 				wait = time.Second
 			}
-			b, err := s.Next(t.Context(), limit, wait)
+			b, err := w.next(t, s, limit, wait, r)
 			if err != nil {
-				t.Errorf("Next: %v", err)
+				t.Errorf("Next or Ride: %v", err)
 				return
 			}
 			if !w.take(t, b, limit) {
@@ -198,6 +198,22 @@ func (w *walk) read(t *testing.T, nodes []*Dispatcher, r *rand.Rand, finish chan
 		}
 		s.Close()
 	}
+}
+
+// next reads, or rides for as long as nothing else is to be done; a carrier may stall.
+func (w *walk) next(t *testing.T, s *Subscription, limit int, wait time.Duration, r *rand.Rand) (Batch, error) {
+	if r.IntN(2) == 0 {
+		return s.Next(t.Context(), limit, wait)
+	}
+	return s.Ride(t.Context(), limit, wait, Carrier{Peer: r.Uint64(), Carry: func(b *Batch) error {
+		if !w.take(t, *b, limit) {
+			return errModel
+		}
+		if r.IntN(20) == 0 {
+			time.Sleep(time.Duration(r.Int64N(int64(40 * time.Millisecond))))
+		}
+		return nil
+	}})
 }
 
 func (w *walk) take(t *testing.T, b Batch, limit int) bool {

@@ -26,6 +26,8 @@ type Subscription struct {
 	// The marks, under the Dispatcher's lock.
 	marked     []*member // those with something above given in the window
 	markedFrom bus.ID    // the lowest id that was marked
+
+	ride
 }
 
 // A member is one Subscription's part in one topic.
@@ -42,6 +44,9 @@ type Batch struct {
 	Notifications []*bus.Notification
 	Last          bus.ID
 	Gap           *bus.Gap
+
+	// Form is for Carry: what it makes of a Batch, for the next who is given the same.
+	Form any
 }
 
 // Empty says that there is nothing but a cursor.
@@ -86,7 +91,17 @@ func (m *member) markLocked(id bus.ID) {
 	s.markedFrom = min(s.markedFrom, id) // at first the channels come in any order
 }
 
+// ring tells who has s that there may be something. The Dispatcher's lock is held.
 func (s *Subscription) ring() {
+	if s.round != nil {
+		s.round.ring(s)
+		return
+	}
+	s.knock()
+}
+
+// knock wakes the owner.
+func (s *Subscription) knock() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

@@ -1,0 +1,81 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postbus/postbus/internal/bus"
+)
+
+// BenchmarkFanOut is what the dispatcher itself adds to a delivery: nothing is sent.
+func BenchmarkFanOut(b *testing.B) {
+	for _, readers := range []int{100, 1_000, 10_000} {
+		for _, burst := range []int{1, 32} {
+			for _, how := range []string{"next", "ride"} {
+				b.Run(fmt.Sprintf("%s/readers=%d/burst=%d", how, readers, burst), func(b *testing.B) {
+					benchmarkFanOut(b, how == "ride", readers, burst)
+				})
+			}
+		}
+	}
+}
+
+func benchmarkFanOut(b *testing.B, ride bool, readers, burst int) {
+	d := New(Options{Store: newModel(), WindowBytes: 1 << 20})
+	d.begin(Position{})
+	d.readies.Do(func() { close(d.ready) })
+	ctx, stop := context.WithCancel(context.Background())
+	var left atomic.Int64
+	done := make(chan struct{}, 1)
+	got := func(n int) {
+		if left.Add(-int64(n)) == 0 {
+			done <- struct{}{}
+		}
+	}
+	var ended sync.WaitGroup
+	for i := range readers {
+		s, err := d.Subscribe(ctx, []string{"a"}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		to := Carrier{Peer: uint64(i), Carry: func(x *Batch) error { got(len(x.Notifications)); return nil }}
+		ended.Go(func() {
+			defer s.Close()
+			for {
+				var x Batch
+				var err error
+				if ride {
+					x, err = s.Ride(ctx, 1000, time.Hour, to)
+				} else {
+					x, err = s.Next(ctx, 1000, time.Hour)
+				}
+				if err != nil {
+					return
+				}
+				if len(x.Notifications) > 0 {
+					got(len(x.Notifications))
+				}
+			}
+		})
+	}
+	id := bus.ID(0)
+	b.ResetTimer()
+	for b.Loop() {
+		left.Store(int64(readers * burst))
+		var ns []*bus.Notification
+		for range burst {
+			id++
+			ns = append(ns, &bus.Notification{ID: id, Channel: "a", JSON: "1"})
+		}
+		d.Offer(ns)
+		<-done
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*readers*burst), "ns/delivery")
+	stop()
+	ended.Wait()
+}
