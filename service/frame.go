@@ -13,14 +13,15 @@ import (
 	"github.com/postbus/postbus/internal/dispatch"
 )
 
-// The fields of SubscribeResponse, as bus.proto numbers them (TestFrameIsASubscribeResponse).
+// The fields of SubscribeResponse and of PollResponse, as bus.proto numbers them
+// (TestFrameIsAResponse).
 const (
 	fieldNotifications protowire.Number = 1
 	fieldLast          protowire.Number = 2
 	fieldGap           protowire.Number = 3
 )
 
-// A frame is a SubscribeResponse that is encoded already: shared immutable buffers, one
+// A frame is a SubscribeResponse or a PollResponse that is encoded already: shared immutable buffers, one
 // for each notification, and one of its own for the cursor. A repeated protobuf
 // field is a concatenation, so nothing is encoded or copied for each reader.
 type frame mem.BufferSlice
@@ -77,14 +78,6 @@ func gapOf(g *bus.Gap) *postbusv1.Gap {
 		return nil
 	}
 	return &postbusv1.Gap{Reason: postbusv1.Gap_Reason(g.Reason), After: int64(g.After), Until: int64(g.Until)}
-}
-
-func pollResponse(b dispatch.Batch) *postbusv1.PollResponse {
-	resp := &postbusv1.PollResponse{Last: int64(b.Last), Gap: gapOf(b.Gap)}
-	for _, n := range b.Notifications {
-		resp.Notifications = append(resp.Notifications, notificationOf(n))
-	}
-	return resp
 }
 
 // frameCodec is the proto codec, but that frames pass as they are.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,6 +33,12 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 		grpc.ForceServerCodecV2(newFrameCodec()),
 	}, opts...)...)
 	desc := postbusv1.BusService_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i := range desc.Methods {
+		if desc.Methods[i].MethodName == "Poll" {
+			desc.Methods[i].Handler = s.pollFrame
+		}
+	}
 	desc.Streams = []grpc.StreamDesc{{StreamName: "Subscribe", Handler: s.subscribe, ServerStreams: true}}
 	server.RegisterService(&desc, s)
 	healthv1.RegisterHealthServer(server, watchedHealth{Server: s.health, draining: s.draining})

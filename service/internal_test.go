@@ -82,7 +82,7 @@ func TestPanicEndsItsOwnRequestWithAFixedSentence(t *testing.T) {
 	}
 }
 
-func TestFrameIsASubscribeResponse(t *testing.T) {
+func TestFrameIsAResponse(t *testing.T) {
 	sent := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	b := dispatch.Batch{
 		Notifications: []*bus.Notification{
@@ -101,10 +101,19 @@ func TestFrameIsASubscribeResponse(t *testing.T) {
 		if err := proto.Unmarshal(wire.Materialize(), &got); err != nil {
 			t.Fatal(err)
 		}
-		poll := pollResponse(b)
-		want := &postbusv1.SubscribeResponse{Notifications: poll.Notifications, Last: poll.Last, Gap: poll.Gap}
+		want := &postbusv1.SubscribeResponse{Last: int64(b.Last), Gap: gapOf(b.Gap)}
+		for _, n := range b.Notifications {
+			want.Notifications = append(want.Notifications, notificationOf(n))
+		}
 		if !proto.Equal(&got, want) {
 			t.Fatalf("got %v, want %v", &got, want)
+		}
+		var poll postbusv1.PollResponse
+		if err := proto.Unmarshal(wire.Materialize(), &poll); err != nil {
+			t.Fatal(err)
+		}
+		if want := (&postbusv1.PollResponse{Notifications: want.Notifications, Last: want.Last, Gap: want.Gap}); !proto.Equal(&poll, want) {
+			t.Fatalf("got %v, want %v", &poll, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -30,14 +31,24 @@ type reading struct {
 	wait     time.Duration
 }
 
-// Poll implements BusServiceServer.
-func (s *Service) Poll(ctx context.Context, req *postbusv1.PollRequest) (resp *postbusv1.PollResponse, err error) {
-	defer s.finish(ctx, "Poll", &err)
-	batch, err := s.pollRequest(ctx, req)
-	if err != nil {
+// pollFrame is BusService.Poll as gRPC calls it; its answer is encoded already.
+func (s *Service) pollFrame(_ any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+	req := new(postbusv1.PollRequest)
+	if err := decode(req); err != nil {
 		return nil, err
 	}
-	return pollResponse(batch), nil
+	answer := func(ctx context.Context, req any) (resp any, err error) {
+		defer s.finish(ctx, "Poll", &err)
+		batch, err := s.pollRequest(ctx, req.(*postbusv1.PollRequest))
+		if err != nil {
+			return nil, err
+		}
+		return newFrame(batch), nil
+	}
+	if intercept == nil {
+		return answer(ctx, req)
+	}
+	return intercept(ctx, req, &grpc.UnaryServerInfo{Server: s, FullMethod: postbusv1.BusService_Poll_FullMethodName}, answer)
 }
 
 // pollRequest answers req with the domain's form of a response.
