@@ -148,9 +148,6 @@ func (d *Dispatcher) Drain() {
 	}
 }
 
-// roundOf returns the round of a peer.
-func (d *Dispatcher) roundOf(peer uint64) *round { return &d.rounds[peer%uint64(len(d.rounds))] }
-
 // settle appends what the tail's reader has found to be settled and moves pos there.
 func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) {
 	d.mu.Lock()

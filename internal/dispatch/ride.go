@@ -49,10 +49,10 @@ const (
 	served             // the courier has it
 )
 
-// Ride is Next for a stream. What comes while it waits is given by calling to.Carry, one
-// call at a time, from a goroutine that serves many streams. It returns with what is the
-// caller's to deal with: what the table must be read for, a gap, an error, or, after wait
-// without anything, an empty Batch. Ids ascend over what is carried and what is returned
+// Ride is Next for a stream. What comes is given by calling to.Carry, one call at a time,
+// from a goroutine that serves many streams. It returns with what is the caller's to deal
+// with: what the table must be read for, a gap, an error, or, after wait without anything,
+// an empty Batch. Ids ascend over what is carried and what is returned
 // (TestRidersGetEveryMessageOnceInOrder).
 //
 // A Carry that blocks delays nobody else (TestStalledRiderDelaysNobody); for the next
@@ -61,17 +61,7 @@ const (
 // Errors: those of Next, and Carry's as it is.
 func (s *Subscription) Ride(ctx context.Context, limit int, wait time.Duration, to Carrier) (Batch, error) {
 	s.limit, s.carry = limit, to.Carry
-	for {
-		b, err := s.now(ctx, limit)
-		if err != nil || !b.Empty() || wait <= 0 {
-			return b, err
-		}
-		if time.Now().Before(s.walks) {
-			return s.Next(ctx, limit, wait)
-		}
-		if !s.board(s.d.roundOf(to.Peer)) {
-			continue // something has come
-		}
+	for wait > 0 && !time.Now().Before(s.walks) && s.board(to.Peer) {
 		ended := s.aboard(ctx, wait)
 		if err := s.failed; err != nil {
 			s.failed = nil
@@ -81,23 +71,28 @@ func (s *Subscription) Ride(ctx context.Context, limit int, wait time.Duration, 
 		case gone:
 			return Batch{Last: s.Last()}, ctx.Err()
 		case over:
-			return s.now(ctx, limit)
+			return Batch{Last: s.Last()}, nil
 		}
 	}
+	return s.Next(ctx, limit, wait)
 }
 
-// board lets s ride, unless there is something for its owner to do first.
-func (s *Subscription) board(r *round) bool {
+// board lets s ride, unless there is something that only its owner can deal with.
+func (s *Subscription) board(peer uint64) bool {
 	d := s.d
+	r := &d.rounds[peer%uint64(len(d.rounds))]
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if d.draining || len(s.marked) > 0 || !s.onWindowLocked() {
+	if d.draining || !s.onWindowLocked() {
 		return false
 	}
 	s.round = r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.seat, s.wanted, s.carried = parked, false, time.Now()
+	if len(s.marked) > 0 {
+		r.addLocked(s)
+	}
 	return true
 }
 
