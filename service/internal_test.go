@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/protobuf/proto"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -171,5 +172,12 @@ func TestPollLeavesTheCallerAMargin(t *testing.T) {
 			t.Errorf("with %v left: %v, want %v", left, got, want)
 		}
 		cancel()
+	}
+}
+
+// TestStreamsAreNotCompressed: what is prepared on one stream is sent on all.
+func TestStreamsAreNotCompressed(t *testing.T) {
+	if encoding.GetCompressor("gzip") != nil {
+		t.Error("gzip is registered: a stream's messages can no longer be prepared for all")
 	}
 }

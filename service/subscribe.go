@@ -76,7 +76,13 @@ func (s *Service) grpcWay(to grpc.ServerStream) way {
 		},
 		carry: func(b *dispatch.Batch) error {
 			if b.Form == nil {
-				b.Form = newFrame(*b)
+				// For all streams that are given b: none is compressed
+				// (TestStreamsAreNotCompressed), and all have one codec.
+				prepared := new(grpc.PreparedMsg)
+				if err := prepared.Encode(to, newFrame(*b)); err != nil {
+					return err
+				}
+				b.Form = prepared
 			}
 			return to.SendMsg(b.Form)
 		},

@@ -165,6 +165,7 @@ func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) 
 	d.dropEarlyLocked()
 	d.takeEarlyLocked()
 	d.window.evict()
+	d.ringLocked()
 	if d.pos == before {
 		return false
 	}
@@ -182,6 +183,17 @@ func (d *Dispatcher) appendLocked(n *bus.Notification) {
 	d.moved = time.Now()
 	for _, m := range d.window.append(n).members {
 		m.markLocked(n.ID)
+	}
+}
+
+// ringLocked rings those who ride and were marked.
+func (d *Dispatcher) ringLocked() {
+	for i := range d.rounds {
+		if r := &d.rounds[i]; len(r.rung) > 0 {
+			r.ring(r.rung...)
+			clear(r.rung)
+			r.rung = r.rung[:0]
+		}
 	}
 }
 

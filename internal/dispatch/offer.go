@@ -28,6 +28,7 @@ func (d *Dispatcher) Offer(ns []*bus.Notification) {
 	}
 	d.takeEarlyLocked()
 	d.window.evict()
+	d.ringLocked()
 }
 
 // keepEarlyLocked keeps n until what is below it has come, if there is room.

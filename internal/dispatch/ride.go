@@ -26,8 +26,10 @@ type ride struct {
 	// Who has the Subscription, its owner or the courier, uses these.
 	limit  int
 	carry  func(*Batch) error
+	batch  *Batch    // to be carried next
+	rides  bool      // on, after this one
 	failed error     // Carry's
-	more   bool      // the last Batch was cut
+	more   bool      // batch was cut
 	walks  time.Time // no courier until then
 
 	round *round // of the last Ride; nil: has never ridden. Under the Dispatcher's lock
@@ -46,7 +48,7 @@ const (
 	off    seat = iota // its owner has it
 	parked             // there is nothing to give
 	due                // it waits for the courier
-	served             // the courier has it
+	served             // a courier has it, or is about to
 )
 
 // Ride is Next for a stream. What comes is given by calling to.Carry, one call at a time,
@@ -151,30 +153,22 @@ func (s *Subscription) alight(ended event, wait time.Duration) (isOff bool, quie
 	return true, 0
 }
 
-// serve gives what there is, on the courier's goroutine. Someone who does not ride on is
-// his owner's again.
-func (s *Subscription) serve(t *tray) (rides bool) {
-	b := s.pick(t)
-	if b == nil {
-		return false
-	}
-	if len(b.Notifications) == 0 {
-		return true // what had come has expired
-	}
-	s.d.counts.delivered.Add(int64(len(b.Notifications)))
-	s.failed = s.carry(b)
-	return s.failed == nil
-}
-
-// pick takes what there is from the window; nil means that there is something else for the
-// owner to see to.
-func (s *Subscription) pick(t *tray) *Batch {
-	d := s.d
+// pick takes for each of subs what there is in the window. Who gets no batch has something
+// else for its owner to see to.
+func (d *Dispatcher) pick(subs []*Subscription, t *tray) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if d.draining || !s.onWindowLocked() {
-		return nil
+	delivered := 0
+	for _, s := range subs {
+		if s.batch == nil && !d.draining && s.onWindowLocked() {
+			s.batch = s.pickLocked(t)
+			delivered += len(s.batch.Notifications)
+		}
 	}
+	d.counts.delivered.Add(int64(delivered))
+}
+
+func (s *Subscription) pickLocked(t *tray) *Batch {
 	var pending []*bus.Notification
 	if len(s.marked) == 1 {
 		pending = s.marked[0].topic.after(s.given)
@@ -187,13 +181,22 @@ func (s *Subscription) pick(t *tray) *Batch {
 	b := new(Batch)
 	s.takeLocked(b, s.limit, 0)
 	if s.more = len(s.marked) > 0; !s.more {
-		s.given = max(s.given, d.pos)
-	}
-	b.Last = s.given
-	if !s.more {
+		s.given = max(s.given, s.d.pos)
 		t.keep(b, pending, s.limit)
 	}
+	b.Last = s.given
 	return b
+}
+
+// deliver carries the batch, on the courier's goroutine.
+func (s *Subscription) deliver() {
+	b := s.batch
+	s.batch = nil
+	s.rides = b != nil
+	if s.rides && len(b.Notifications) > 0 { // else what had come has expired
+		s.failed = s.carry(b)
+		s.rides = s.failed == nil
+	}
 }
 
 // A tray is the Batch that a courier gave last, for the next one who is to have the same.

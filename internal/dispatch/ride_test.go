@@ -226,7 +226,9 @@ func TestRiderWhoLeavesTheQueueIsNotServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, d, send := following(t, Options{})
 		ctx, stop := context.WithCancel(t.Context())
-		startRider(ctx, subscribe(t, d, nil, "a"), 0, func(*Batch) error { <-ctx.Done(); return ctx.Err() })
+		for range handful { // the first of whom stalls
+			startRider(ctx, subscribe(t, d, nil, "a"), 0, func(*Batch) error { <-ctx.Done(); return ctx.Err() })
+		}
 		leaving, leave := context.WithCancel(t.Context())
 		r := startRider(leaving, subscribe(t, d, nil, "b"), 0, func(*Batch) error { t.Error("served behind its end"); return nil })
 		synctest.Wait()
@@ -354,5 +356,41 @@ func TestRidersAreCutByTheirLimit(t *testing.T) {
 		}
 		stop()
 		<-r.ended
+	})
+}
+
+// TestCourierIsReplacedOnlyWhenASubscriptionHoldsItUp: not while it looks at the window,
+// and not when it is at another handful by now.
+func TestCourierIsReplacedOnlyWhenASubscriptionHoldsItUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New(Options{Store: newModel()})
+		one, two := &Subscription{d: d}, &Subscription{d: d}
+		r := &round{watching: time.AfterFunc(time.Hour, func() {})}
+		watch := func(want int64) {
+			t.Helper()
+			if r.watch(); r.stalls() != want {
+				t.Errorf("replaced %d times, want %d", r.stalls(), want)
+			}
+		}
+		c := &courier{hand: []*Subscription{one, two}}
+		r.courier = c
+		c.at.Store(looking)
+		for range 2 * watchLooks {
+			watch(0)
+		}
+		c.at.Store(0)
+		for range 2 * watchLooks {
+			watch(0)
+			c.turns++
+		}
+		for range watchLooks - 1 {
+			watch(0)
+		}
+		watch(1)
+		if kept := c.hand; len(kept) != 1 || kept[0] != one {
+			t.Errorf("the courier keeps %v", kept)
+		}
+		synctest.Wait()
+		r.watching.Stop()
 	})
 }

@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,48 +13,64 @@ import (
 // rounds as processors.
 //
 // A courier that one Subscription holds up is replaced: it keeps that one, until its
-// Carry returns, and the rest of the round is another's.
+// Carry returns, and everybody else is another's.
 type round struct {
+	rung []*Subscription // marked, and to be rung at once; under the Dispatcher's lock
+
 	mu       sync.Mutex
 	queue    []*Subscription // queue[next:] are due, or were taken off again
 	next     int
-	courier  *courier    // nil: nobody is due
-	watching *time.Timer // runs while there is a courier
-	stalled  int64       // how often a courier was replaced
+	left     []*Subscription // of a courier that was replaced: served, with their batches
+	courier  *courier        // nil: nobody is due
+	watching *time.Timer     // runs while there is a courier
+	stalled  int64           // how often a courier was replaced
 }
 
-// A courier is one goroutine on a round. The round's lock guards it.
+// A courier is one goroutine on a round. It takes a handful of subscriptions at a time,
+// and for all of them one look at the window.
 type courier struct {
-	served int // how many it has turned to
-	seen   int // served, when watch last looked
-	looks  int // how often watch has found it at the same one
-	clock  time.Time
+	hand []*Subscription // under the round's lock; once replaced, the one that it keeps
+	tray tray
+
+	// Which of the hand is being served, or one of the below. The courier moves on, and
+	// watch takes it away, by compare and swap: whoever is first has the rest of the hand.
+	at atomic.Int32
+
+	// Under the round's lock.
+	turns int
+	seen  [2]int // turns and at, when watch last looked
+	looks int    // how often watch has found it there
 }
 
 const (
+	looking  int32 = -1 // at the window
+	replaced int32 = -2
+
+	handful = 32
+
 	// A courier that watch finds at the same Subscription so many times is replaced:
 	// after 10 to 15 ms.
 	watchEvery = 5 * time.Millisecond
 	watchLooks = 3
-	// clockEvery is how many a courier serves by one reading of the clock.
-	clockEvery = 64
 )
 
-// ring tells the round that s may have something to be given.
-func (r *round) ring(s *Subscription) {
+// ring tells the round that subs may have something to be given.
+func (r *round) ring(subs ...*Subscription) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch s.seat {
-	case off:
-		s.knock()
-	case parked:
-		r.addLocked(s)
-	case served:
-		s.again = true
+	for _, s := range subs {
+		switch s.seat {
+		case off:
+			s.knock()
+		case parked:
+			r.addLocked(s)
+		case served:
+			s.again = true
+		}
 	}
 }
 
-// addLocked makes s due.
+// addLocked makes s due, and sees that there is a courier.
 func (r *round) addLocked(s *Subscription) {
 	s.seat = due
 	if r.next > 1024 && r.next > len(r.queue)/2 {
@@ -72,8 +90,73 @@ func (r *round) addLocked(s *Subscription) {
 
 // sendLocked sends a courier, in the place of the one that there may be.
 func (r *round) sendLocked() {
-	r.courier = &courier{clock: time.Now()}
+	r.courier = &courier{}
 	go r.walk(r.courier)
+}
+
+// walk is a courier's goroutine.
+func (r *round) walk(c *courier) {
+	for hand := r.turn(c); len(hand) > 0; hand = r.turn(c) {
+		hand[0].d.pick(hand, &c.tray)
+		for i, s := range hand {
+			if !c.at.CompareAndSwap(int32(i)-1, int32(i)) {
+				break
+			}
+			s.deliver()
+		}
+	}
+}
+
+// turn puts those whom c has served where they belong, and returns the next handful:
+// nobody when nobody is due, or c was replaced.
+func (r *round) turn(c *courier) []*Subscription {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.courier != c {
+		s := c.hand[0]
+		s.walks = time.Now().Add(walkAfterDelay)
+		s.seat = off
+		s.knock()
+		return nil
+	}
+	r.seatLocked(c.hand)
+	c.hand = append(c.hand[:0], r.left...)
+	r.left = nil
+	for ; r.next < len(r.queue) && len(c.hand) < handful; r.next++ {
+		s := r.queue[r.next]
+		r.queue[r.next] = nil
+		if s.seat == due { // else its owner has taken it off
+			s.seat, s.again = served, false
+			c.hand = append(c.hand, s)
+		}
+	}
+	if len(c.hand) == 0 {
+		r.queue, r.next = r.queue[:0], 0
+		r.courier = nil
+	}
+	c.turns++
+	c.at.Store(looking)
+	return c.hand
+}
+
+// seatLocked puts those who were served where they belong.
+func (r *round) seatLocked(subs []*Subscription) {
+	if len(subs) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, s := range subs {
+		s.carried = now
+		switch {
+		case !s.rides || s.wanted:
+			s.seat = off
+			s.knock()
+		case s.again || s.more:
+			r.addLocked(s)
+		default:
+			s.seat = parked
+		}
+	}
 }
 
 // watch replaces the courier when it is held up, and looks again while there is one.
@@ -85,72 +168,29 @@ func (r *round) watch() {
 		r.watching = nil
 		return
 	}
-	if c.looks++; c.seen != c.served {
-		c.seen, c.looks = c.served, 1
+	at := c.at.Load()
+	c.looks++
+	if where := [2]int{c.turns, int(at)}; where != c.seen {
+		c.seen, c.looks = where, 1
 	}
-	if c.looks >= watchLooks {
-		r.stalled++
-		r.sendLocked()
+	if at >= 0 && c.looks >= watchLooks && c.at.CompareAndSwap(at, replaced) {
+		r.replaceLocked(c, c.hand[:at], c.hand[at+1:])
+		c.hand = c.hand[at : at+1]
 	}
 	r.watching.Reset(watchEvery)
+}
+
+// replaceLocked sends another courier in the place of c, which has served some, and takes
+// over the rest, with their batches.
+func (r *round) replaceLocked(c *courier, some, rest []*Subscription) {
+	r.stalled++
+	r.sendLocked()
+	r.seatLocked(some)
+	r.left = slices.Clone(rest)
 }
 
 func (r *round) stalls() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.stalled
-}
-
-// walk is a courier's goroutine.
-func (r *round) walk(c *courier) {
-	var t tray
-	for s := r.turn(c, nil, false); s != nil; {
-		s = r.turn(c, s, s.serve(&t))
-	}
-}
-
-// turn takes back the Subscription that c has served and returns the next one; nil when
-// there is none, or c was replaced.
-func (r *round) turn(c *courier, s *Subscription, rides bool) *Subscription {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s != nil {
-		r.seatLocked(c, s, rides)
-	}
-	if r.courier != c {
-		return nil
-	}
-	for r.next < len(r.queue) {
-		s := r.queue[r.next]
-		r.queue[r.next] = nil
-		r.next++
-		if s.seat != due {
-			continue // its owner has taken it off
-		}
-		s.seat, s.again = served, false
-		if c.served++; c.served%clockEvery == 0 {
-			c.clock = time.Now()
-		}
-		return s
-	}
-	r.queue, r.next = r.queue[:0], 0
-	r.courier = nil
-	return nil
-}
-
-// seatLocked puts s where it belongs after c has served it.
-func (r *round) seatLocked(c *courier, s *Subscription, rides bool) {
-	s.carried = c.clock
-	switch {
-	case r.courier != c:
-		s.walks = time.Now().Add(walkAfterDelay)
-		fallthrough
-	case !rides || s.wanted:
-		s.seat = off
-		s.knock()
-	case s.again || s.more:
-		r.addLocked(s)
-	default:
-		s.seat = parked
-	}
 }

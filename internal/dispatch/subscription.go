@@ -76,7 +76,8 @@ func (s *Subscription) Close() {
 	}
 }
 
-// markLocked notes that id has come and wakes the owner, if it is not awake already.
+// markLocked notes that id has come and wakes the owner, or has it rung on its round, if
+// that was not done already.
 func (m *member) markLocked(id bus.ID) {
 	if m.marked {
 		return
@@ -86,7 +87,11 @@ func (m *member) markLocked(id bus.ID) {
 	s.marked = append(s.marked, m)
 	if len(s.marked) == 1 {
 		s.markedFrom = id
-		s.ring()
+		if r := s.round; r != nil {
+			r.rung = append(r.rung, s) // ringLocked follows
+		} else {
+			s.knock()
+		}
 	}
 	s.markedFrom = min(s.markedFrom, id) // at first the channels come in any order
 }
