@@ -81,7 +81,9 @@ func (s *Service) poll(ctx context.Context, r reading, enough func(dispatch.Batc
 		if err != nil && !drained {
 			return dispatch.Batch{}, err
 		}
-		s.countBatch(&batch)
+		if batch.Gap != nil {
+			s.counts.gaps.Add(1)
+		}
 		switch {
 		case drained || enough(batch):
 		case !batch.Empty() || time.Until(until) > 0:
@@ -166,14 +168,4 @@ func unique(channels []string) []string {
 		}
 	}
 	return out
-}
-
-// countBatch counts what a reader was given.
-func (s *Service) countBatch(b *dispatch.Batch) {
-	if n := len(b.Notifications); n > 0 {
-		s.counts.notifications.Add(int64(n))
-	}
-	if b.Gap != nil {
-		s.counts.gaps.Add(1)
-	}
 }

@@ -14,7 +14,6 @@ type counts struct {
 	messages      atomic.Int64
 	duplicates    atomic.Int64
 	pollsAnswered atomic.Int64
-	notifications atomic.Int64
 	heartbeats    atomic.Int64
 	gaps          atomic.Int64
 	faults        map[string]*atomic.Int64 // by reason; the map never changes
@@ -30,16 +29,15 @@ func newCounts() counts {
 
 // Stats is a snapshot of what a Service has done since its start.
 type Stats struct {
-	OpenStreams   int64            // subscriptions open now, of every transport
-	OpenPolls     int64            // polls open now
-	Sends         int64            // sends that were stored
-	Messages      int64            // messages of these, duplicates among them
-	Duplicates    int64            // messages that were not stored because of their key
-	Polls         int64            // polls answered without an error
-	Notifications int64            // notifications given to streams and polls
-	Heartbeats    int64            // responses of streams without notifications
-	Gaps          int64            // gaps told
-	Faults        map[string]int64 // requests refused or failed, by reason
+	OpenStreams int64            // subscriptions open now, of every transport
+	OpenPolls   int64            // polls open now
+	Sends       int64            // sends that were stored
+	Messages    int64            // messages of these, duplicates among them
+	Duplicates  int64            // messages that were not stored because of their key
+	Polls       int64            // polls answered without an error
+	Heartbeats  int64            // responses of streams without notifications
+	Gaps        int64            // gaps told
+	Faults      map[string]int64 // requests refused or failed, by reason
 }
 
 // Stats returns the counts as they are now; they are not taken at one instant.
@@ -50,15 +48,14 @@ func (s *Service) Stats() Stats {
 		faults[reason] = n.Load()
 	}
 	return Stats{
-		OpenStreams:   c.streams.Load(),
-		OpenPolls:     c.polls.Load(),
-		Sends:         c.sends.Load(),
-		Messages:      c.messages.Load(),
-		Duplicates:    c.duplicates.Load(),
-		Polls:         c.pollsAnswered.Load(),
-		Notifications: c.notifications.Load(),
-		Heartbeats:    c.heartbeats.Load(),
-		Gaps:          c.gaps.Load(),
-		Faults:        faults,
+		OpenStreams: c.streams.Load(),
+		OpenPolls:   c.polls.Load(),
+		Sends:       c.sends.Load(),
+		Messages:    c.messages.Load(),
+		Duplicates:  c.duplicates.Load(),
+		Polls:       c.pollsAnswered.Load(),
+		Heartbeats:  c.heartbeats.Load(),
+		Gaps:        c.gaps.Load(),
+		Faults:      faults,
 	}
 }

@@ -203,11 +203,7 @@ func (st *stream) next(ctx context.Context) (dispatch.Batch, error) {
 // carrier returns what gives batches in the place of this goroutine.
 func (st *stream) carrier(ctx context.Context) dispatch.Carrier {
 	return dispatch.Carrier{Peer: st.to.peer, Carry: func(b *dispatch.Batch) error {
-		err := given(ctx, st.to.carry(b))
-		if err == nil {
-			st.countBatch(b)
-		}
-		return err
+		return given(ctx, st.to.carry(b))
 	}}
 }
 
@@ -219,7 +215,9 @@ func (st *stream) give(ctx context.Context, b dispatch.Batch) error {
 	if b.Empty() {
 		st.counts.heartbeats.Add(1)
 	}
-	st.countBatch(&b)
+	if b.Gap != nil {
+		st.counts.gaps.Add(1)
+	}
 	return nil
 }
 

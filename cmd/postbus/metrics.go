@@ -59,7 +59,7 @@ func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge("window_messages", "Messages in the window.", float64(d.WindowMessages))
 	gauge("window_bytes", "Bytes in the window.", float64(d.WindowBytes))
 	counter("pages_total", "Pages read from the table for readers behind the window.", d.Pages)
-	counter("delivered_total", "Notifications handed to readers.", d.Delivered)
+	counter("delivered_total", "Notifications handed to streams and polls.", d.Delivered)
 
 	w := c.node.writer.State()
 	gauge("send_queue_messages", "Messages accepted and not yet answered.", float64(w.Queued))
@@ -73,7 +73,6 @@ func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge("polls", "Polls open now.", float64(s.OpenPolls))
 	counter("duplicates_total", "Messages that were not stored because of their key.", s.Duplicates)
 	counter("polls_total", "Polls answered without an error.", s.Polls)
-	counter("notifications_total", "Notifications given to streams and polls.", s.Notifications)
 	counter("heartbeats_total", "Responses of streams without notifications.", s.Heartbeats)
 	counter("gaps_total", "Gaps told.", s.Gaps)
 	faults := prometheus.NewDesc("postbus_faults_total", "Requests refused or failed, by reason.", []string{"reason"}, nil)
