@@ -118,6 +118,9 @@ func TestNoSettingOfTheRoleAltersMessages(t *testing.T) {
 		exec(t, conn, "ALTER DATABASE "+conn.Config().Database+" SET "+setting)
 		for _, url := range []string{direct, pooler(t, direct)} {
 			d, err := Open(t.Context(), Options{URL: url})
+			if err == nil {
+				t.Cleanup(d.Close)
+			}
 			if url != direct && refused {
 				if name, _, _ := strings.Cut(setting, " "); err == nil || !strings.Contains(err.Error(), name) {
 					t.Errorf("%s behind a pooler: %v, want an error that names it", setting, err)
@@ -128,7 +131,6 @@ func TestNoSettingOfTheRoleAltersMessages(t *testing.T) {
 				t.Errorf("%s: %v", setting, err)
 				continue
 			}
-			t.Cleanup(d.Close)
 			sent := bus.Message{Channel: "é", Binary: []byte{0, '\\', 255}, Headers: map[string]string{"h": `é\`}, TTL: time.Hour}
 			before := time.Now().Add(-time.Minute)
 			results, _ := appendAll(t, d, []bus.Message{sent})
