@@ -24,6 +24,10 @@ test: test-deps ## install what the tests need and run them all
 	go vet ./...
 	go test -race -timeout 20m ./...
 
+.PHONY: test-versions
+test-versions: test-deps ## run the tests on other releases of PostgreSQL (VERSIONS="14 15 16 17 18")
+	@./tests/versions $(VERSIONS) -- -p 1
+
 .PHONY: test-deps
 test-deps: ## install what the tests need (Debian)
 	@./tests/install
