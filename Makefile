@@ -24,6 +24,14 @@ test: test-deps ## install what the tests need and run them all
 	go vet ./...
 	go test -race -timeout 20m ./...
 
+.PHONY: test-long
+test-long: ## run the tests of many readers and channels in full: 10,000 and 1,000,000
+	POSTBUS_TEST_LONG=1 go test -count=1 -timeout 60m -v ./tests -run 'ManyReaders|ManyChannels|StalledReaders'
+
+.PHONY: test-versions
+test-versions: test-deps ## run the tests on other releases of PostgreSQL (VERSIONS="14 15 16 17 18")
+	@./tests/versions $(VERSIONS) -- -p 1
+
 .PHONY: test-deps
 test-deps: ## install what the tests need (Debian)
 	@./tests/install

@@ -28,6 +28,7 @@ func dataDir(t *testing.T) string {
 	folder, err := os.MkdirTemp("", "postbus-test-")
 	must(t, err)
 	t.Cleanup(func() {
+		awaitNobody(t, folder) // a killed program's server is still ending
 		if err := os.RemoveAll(folder); err != nil {
 			t.Error(err)
 		}

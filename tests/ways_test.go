@@ -72,14 +72,14 @@ func waysIn(t *testing.T, n *node, url string) []wayIn {
 			func(c string, b []byte) error { return post(request(c, "binary", string(marshal(t, b)))) }},
 		{"postbus.send of a text",
 			func(c, p string) error {
-				return exec("SELECT postbus.send($1, $2::text, type => $3, headers => $4)", c, p, sentType, headers)
+				return exec("SELECT postbus.send($1, $2::text, type => $3, headers => $4)", c, p, sentType, headersText)
 			},
 			func(c string, b []byte) error {
-				return exec("SELECT postbus.send_binary($1, $2, type => $3, headers => $4)", c, b, sentType, headers)
+				return exec("SELECT postbus.send_binary($1, $2, type => $3, headers => $4)", c, b, sentType, headersText)
 			}},
 		{"postbus.send of a json",
 			func(c, p string) error {
-				return exec("SELECT postbus.send($1, $2::text::json, type => $3, headers => $4)", c, p, sentType, headers)
+				return exec("SELECT postbus.send($1, $2::text::json, type => $3, headers => $4)", c, p, sentType, headersText)
 			}, nil},
 		{"postbus.send_messages",
 			func(c, p string) error {

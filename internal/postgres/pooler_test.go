@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
@@ -96,13 +98,54 @@ func TestBehindAPoolerItPolls(t *testing.T) {
 	if n := value[int](t, conn, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"); n != 0 {
 		t.Errorf("%d advisory locks are held", n)
 	}
-	exec(t, conn, "ALTER DATABASE "+conn.Config().Database+" SET default_transaction_isolation = 'serializable'")
-	if _, err := Open(t.Context(), Options{URL: pooler(t, direct)}); err == nil || !strings.Contains(err.Error(), "default_transaction_isolation") {
-		t.Errorf("SERIALIZABLE behind a pooler: %v", err)
+}
+
+// Directly and behind a pooler; there some settings cannot be lived with, and are named.
+func TestNoSettingOfTheRoleAltersMessages(t *testing.T) {
+	for setting, refused := range map[string]bool{
+		"default_transaction_isolation = 'serializable'": true,
+		"bytea_output = 'escape'":                        true,
+		"extra_float_digits = -15":                       true,
+		"extra_float_digits = 3":                         false,
+		"datestyle = 'German'":                           false,
+		"timezone = 'Asia/Tokyo'":                        false,
+		"intervalstyle = 'iso_8601'":                     false,
+		"client_encoding = 'LATIN1'":                     false,
+		"standard_conforming_strings = off":              false,
+	} {
+		direct := pgtest.Database(t)
+		conn := connect(t, direct)
+		exec(t, conn, "ALTER DATABASE "+conn.Config().Database+" SET "+setting)
+		for _, url := range []string{direct, pooler(t, direct)} {
+			d, err := Open(t.Context(), Options{URL: url})
+			if err == nil {
+				t.Cleanup(d.Close)
+			}
+			if url != direct && refused {
+				if name, _, _ := strings.Cut(setting, " "); err == nil || !strings.Contains(err.Error(), name) {
+					t.Errorf("%s behind a pooler: %v, want an error that names it", setting, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: %v", setting, err)
+				continue
+			}
+			sent := bus.Message{Channel: "é", Binary: []byte{0, '\\', 255}, Headers: map[string]string{"h": `é\`}, TTL: time.Hour}
+			before := time.Now().Add(-time.Minute)
+			results, _ := appendAll(t, d, []bus.Message{sent})
+			tail, _ := openTail(t, d, 0)
+			rows, _, err := tail.Read(t.Context(), results[0].Receipts[0].ID-1)
+			if err != nil || len(rows) != 1 {
+				t.Errorf("%s: read %d rows, %v", setting, len(rows), err)
+				continue
+			}
+			got := rows[0]
+			left := time.Until(got.Expires)
+			if got.Channel != sent.Channel || !bytes.Equal(got.Binary, sent.Binary) || got.Headers["h"] != sent.Headers["h"] ||
+				got.SentAt.Before(before) || got.SentAt.After(time.Now().Add(time.Minute)) || left < 59*time.Minute || left > time.Hour+time.Minute {
+				t.Errorf("%s: sent %+v, read %+v", setting, sent, got)
+			}
+		}
 	}
-	own, err := Open(t.Context(), Options{URL: direct}) // sets its own
-	if err != nil {
-		t.Fatal(err)
-	}
-	own.Close()
 }

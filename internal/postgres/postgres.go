@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -138,9 +139,13 @@ func (d *DB) LastGiven(ctx context.Context) (bus.ID, error) {
 
 var errInRecovery = errors.New("the server is in recovery: a standby, or not yet promoted")
 
-// configure sets what a connection needs before it begins, and what a pooler lets through.
+// configure sets what a connection needs before it begins. The parameters are among those that PgBouncer takes from a
+// client and keeps for it; any other it would refuse (TestNodeBehindPgBouncerDeliversEverything).
 func configure(c *pgx.ConnConfig) {
 	c.RuntimeParams["application_name"] = "postbus"
+	c.RuntimeParams["client_encoding"] = "UTF8"
+	c.RuntimeParams["datestyle"] = "ISO, MDY" // as the server answers it: PgBouncer compares
+	c.RuntimeParams["standard_conforming_strings"] = "on"
 	c.RuntimeParams["timezone"] = "UTC"
 	if c.ConnectTimeout == 0 || c.ConnectTimeout > readTimeout {
 		c.ConnectTimeout = readTimeout
@@ -149,8 +154,7 @@ func configure(c *pgx.ConnConfig) {
 	c.DialFunc = dialer.DialContext
 }
 
-// behindPooler says whether the connection's server process is not the one that answers its statements: a pooler
-// hands processes out by the transaction.
+// behindPooler says whether a pooler stands between.
 func behindPooler(ctx context.Context, config *pgx.ConnConfig) (bool, error) {
 	c := config.Copy()
 	c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
@@ -159,27 +163,42 @@ func behindPooler(ctx context.Context, config *pgx.ConnConfig) (bool, error) {
 		return false, err
 	}
 	defer conn.Close(ctx)
-	pooled, err := isPooled(ctx, conn)
-	if err != nil || !pooled {
-		return pooled, err
-	}
-	// Session settings do not hold here, so that the server's own must do.
-	var isolation string
-	if err := conn.QueryRow(ctx, "SHOW default_transaction_isolation").Scan(&isolation); err != nil {
-		return true, err
-	}
-	if isolation != "read committed" {
-		return true, fmt.Errorf("default_transaction_isolation is %q behind a transaction pooler, where postbus cannot set its own: ALTER ROLE … SET default_transaction_isolation = 'read committed'", isolation)
-	}
-	return true, nil
+	return isPooled(ctx, conn)
 }
 
+// isPooled says whether the process that answers is not the one that the connection began with: then a pooler hands
+// server processes out. It may do so by the session, which cannot be told from here.
 func isPooled(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var pid uint32
 	if err := conn.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
 		return false, err
 	}
-	return pid != conn.PgConn().PID(), nil
+	if pid == conn.PgConn().PID() {
+		return false, nil
+	}
+	return true, checkDefaults(ctx, conn)
+}
+
+// checkDefaults refuses defaults that change what is stored or read: behind a pooler a session cannot have its own, and
+// statements that are not prepared answer in text (TestNoSettingOfTheRoleAltersMessages).
+func checkDefaults(ctx context.Context, conn *pgx.Conn) error {
+	for _, setting := range []struct {
+		name string
+		good []string
+	}{
+		{"default_transaction_isolation", []string{"read committed"}},
+		{"bytea_output", []string{"hex"}},
+		{"extra_float_digits", []string{"1", "2", "3"}},
+	} {
+		var value string
+		if err := conn.QueryRow(ctx, "SHOW "+setting.name).Scan(&value); err != nil {
+			return err
+		}
+		if !slices.Contains(setting.good, value) {
+			return fmt.Errorf("%[1]s is %[2]q behind a pooler, where postbus cannot set its own: ALTER ROLE … SET %[1]s = '%[3]s'", setting.name, value, setting.good[0])
+		}
+	}
+	return nil
 }
 
 // Settings of a session of its own. A transaction never waits long, whatever the role's defaults say.

@@ -182,7 +182,7 @@ func TestForbiddenFolderIsNamed(t *testing.T) {
 	if err := os.Mkdir(closed, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Start(t.Context(), Options{DataDir: filepath.Join(closed, "data")})
+	_, err := begin(t.Context(), Options{DataDir: filepath.Join(closed, "data")})
 	if err == nil || !strings.Contains(err.Error(), "cannot enter "+closed+" ") {
 		t.Errorf("the error does not name %s: %v", closed, err)
 	}

@@ -43,7 +43,7 @@ type greeting struct {
 }
 
 func playParent(folder string) error {
-	server, err := Start(context.Background(), Options{DataDir: folder, CacheDir: folder})
+	server, err := begin(context.Background(), Options{DataDir: folder, CacheDir: folder})
 	if err != nil {
 		return err
 	}
@@ -120,10 +120,16 @@ func newFolder(t *testing.T) string {
 	return folder
 }
 
+// begin is Start with the programs that the tests run on: those that POSTBUS_TEST_POSTGRES_BIN names, if it does.
+func begin(ctx context.Context, options Options) (*Server, error) {
+	options.BinDir = os.Getenv("POSTBUS_TEST_POSTGRES_BIN")
+	return Start(ctx, options)
+}
+
 // startIn starts a server on folder and stops it at cleanup.
 func startIn(t *testing.T, folder string) *Server {
 	t.Helper()
-	server, err := Start(t.Context(), Options{DataDir: folder, BinDir: os.Getenv("POSTBUS_TEST_POSTGRES_BIN")})
+	server, err := begin(t.Context(), Options{DataDir: folder})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,9 +32,8 @@ func TestDataSurviveARestart(t *testing.T) {
 }
 
 func TestSettingsOfAPrivateServer(t *testing.T) {
-	server, err := Start(t.Context(), Options{
+	server, err := begin(t.Context(), Options{
 		Ephemeral: true,
-		BinDir:    os.Getenv("POSTBUS_TEST_POSTGRES_BIN"),
 		Settings:  map[string]string{"fsync": "off", "app.motto": `it's a \ test`, "max_connections": "50"},
 	})
 	if err != nil {
@@ -79,7 +78,7 @@ func TestOnlyThePasswordLetsIn(t *testing.T) {
 func TestSecondStarterIsRefused(t *testing.T) {
 	folder := newFolder(t)
 	server := startIn(t, folder)
-	second, err := Start(t.Context(), Options{DataDir: folder})
+	second, err := begin(t.Context(), Options{DataDir: folder})
 	if !errors.Is(err, ErrInUse) {
 		t.Fatalf("a second Start: %v, %v", second, err)
 	}
@@ -162,7 +161,7 @@ func TestInterruptedStartLeavesNothing(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 	for _, after := range []time.Duration{0, 300 * time.Millisecond, 900 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), after)
-		server, err := Start(ctx, Options{Ephemeral: true})
+		server, err := begin(ctx, Options{Ephemeral: true})
 		cancel()
 		if err == nil {
 			stop(t, server) // a fast machine
@@ -188,7 +187,7 @@ func TestStartInterruptedAsTheServerComesUp(t *testing.T) {
 	folder := newFolder(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if _, err := Start(ctx, Options{DataDir: folder, Log: stopper{cancel}}); !errors.Is(err, context.Canceled) {
+	if _, err := begin(ctx, Options{DataDir: folder, Log: stopper{cancel}}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("the interrupted start: %v", err)
 	}
 	if file, err := readPidFile(filepath.Join(folder, "cluster")); !errors.Is(err, os.ErrNotExist) {
@@ -208,7 +207,7 @@ func TestDataOfAnotherReleaseAreRefused(t *testing.T) {
 	if err := os.WriteFile(version, []byte("13\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Start(t.Context(), Options{DataDir: folder})
+	_, err := begin(t.Context(), Options{DataDir: folder})
 	if err == nil {
 		t.Fatal("data of PostgreSQL 13 were opened")
 	}
@@ -224,7 +223,7 @@ func TestForeignDataDirectoryIsRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "PG_VERSION"), []byte("15\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Start(t.Context(), Options{DataDir: folder}); err == nil || !strings.Contains(err.Error(), "another PostgreSQL's") {
+	if _, err := begin(t.Context(), Options{DataDir: folder}); err == nil || !strings.Contains(err.Error(), "another PostgreSQL's") {
 		t.Errorf("Start on a foreign data directory: %v", err)
 	}
 }
