@@ -189,16 +189,6 @@ func (m *model) failover(survived bus.ID) bus.Past {
 	return past
 }
 
-// beginHistory begins a history without a failover; no connection ends.
-func (m *model) beginHistory() bus.Past {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	past := bus.Past{Survived: m.given, Until: bus.ID(len(m.histories)+1)<<32 - 1}
-	m.histories = append(slices.Clone(m.histories), past)
-	m.given = past.Until
-	return past
-}
-
 // revive brings back a transaction whose COMMIT PREPARED a failover has lost.
 func (m *model) revive(x *transaction) {
 	m.mu.Lock()

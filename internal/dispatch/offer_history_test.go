@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +36,7 @@ func TestLateOfferOfALostHistoryIsLeftOut(t *testing.T) {
 		expect(t, s, time.Second, 10)
 		b := expectGap(t, s, bus.Gap{Reason: bus.History, After: 8, Until: past.Until})
 		m.send("a")
-		expect(t, s, time.Second, past.Until + 1)
+		expect(t, s, time.Second, past.Until+1)
 		if len(b.Notifications) != 0 {
 			t.Errorf("%v with the gap", idsOf(b.Notifications))
 		}
@@ -93,4 +94,14 @@ func TestHistoryThatBeganUnderALiveNodeIsTold(t *testing.T) {
 			expect(t, s, 5*time.Second, 5<<32, 5<<32+1)
 		}
 	})
+}
+
+// beginHistory begins a history without a failover; no connection ends.
+func (m *model) beginHistory() bus.Past {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	past := bus.Past{Survived: m.given, Until: bus.ID(len(m.histories)+1)<<32 - 1}
+	m.histories = append(slices.Clone(m.histories), past)
+	m.given = past.Until
+	return past
 }
