@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/postbus/postbus/db"
@@ -138,8 +139,10 @@ func (d *DB) LastGiven(ctx context.Context) (bus.ID, error) {
 
 var errInRecovery = errors.New("the server is in recovery: a standby, or not yet promoted")
 
-// configure sets what a connection needs before it begins, and what a pooler lets through.
+// configure sets what a connection needs before it begins, and what a pooler lets through. A standby is refused, or the URL's
+// next host tried: a page read from one that lags would be short in silence.
 func configure(c *pgx.ConnConfig) {
+	c.ValidateConnect = refuseStandby
 	c.RuntimeParams["application_name"] = "postbus"
 	c.RuntimeParams["timezone"] = "UTC"
 	if c.ConnectTimeout == 0 || c.ConnectTimeout > readTimeout {
@@ -147,6 +150,14 @@ func configure(c *pgx.ConnConfig) {
 	}
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	c.DialFunc = dialer.DialContext
+}
+
+func refuseStandby(ctx context.Context, conn *pgconn.PgConn) error {
+	err := pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn)
+	if errors.Is(err, pgconn.ErrStandbyConnection) {
+		return errInRecovery
+	}
+	return err
 }
 
 // behindPooler says whether the connection's server process is not the one that answers its statements: a pooler

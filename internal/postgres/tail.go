@@ -45,6 +45,8 @@ func (d *DB) OpenTail(ctx context.Context, pos bus.ID) (dispatch.Tail, dispatch.
 		t.Close()
 		return nil, dispatch.Position{}, unavailable("begin", err)
 	}
+	// The pool follows the tail: its connections may lead to a server that is the primary no more.
+	d.pool.Reset()
 	if t.pooled && d.warned.CompareAndSwap(false, true) {
 		d.opts.Logger.WarnContext(ctx, "the tail's connection leads through a transaction pooler: polling instead of listening; give --listen-url a direct one")
 	}
