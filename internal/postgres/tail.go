@@ -26,6 +26,7 @@ type tail struct {
 	conn    *pgx.Conn
 	queries *db.Queries
 	pooled  bool
+	saw     func(bus.ID) // told the highest id of each Read
 
 	own   string // the channel that Check rings
 	rang  bool   // the bell rang since the last Wait
@@ -58,7 +59,7 @@ func (d *DB) connectTail(ctx context.Context) (*tail, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen URL: %w", err)
 	}
-	t := &tail{}
+	t := &tail{saw: d.saw}
 	configure(config)
 	// Its first statements must work behind a pooler; sqlc's run as what DefaultQueryExecMode says by then.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -140,6 +141,9 @@ func (t *tail) Read(ctx context.Context, after bus.ID) ([]*bus.Notification, boo
 		}
 		notifications[i] = n
 		bytes += len(n.JSON) + len(n.Binary)
+	}
+	if len(notifications) > 0 {
+		t.saw(notifications[len(notifications)-1].ID)
 	}
 	return notifications, len(rows) == tailRows || bytes >= tailBytes, nil
 }

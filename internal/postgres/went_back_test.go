@@ -1,0 +1,49 @@
+package postgres
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/postbus/postbus/internal/bus"
+)
+
+// putBack leaves what a file-level restore does: the table and its sequence of some time
+// ago, and no connection of before.
+func putBack(t *testing.T, url string, last bus.ID) {
+	t.Helper()
+	conn := connect(t, url)
+	exec(t, conn, fmt.Sprintf("DELETE FROM postbus.bus WHERE id > %d", last),
+		fmt.Sprintf("UPDATE postbus.state SET floor = least(floor, %d)", last),
+		fmt.Sprintf("SELECT setval('postbus.bus_id_seq', %d)", last),
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	within(t, "the others have gone", func() bool {
+		return value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == 1
+	})
+}
+
+// The pool may be faster than the tail to connect again.
+func TestPoolOfADatabaseThatWentBackGivesNoIDTwice(t *testing.T) {
+	for _, known := range []string{"written", "read"} {
+		t.Run(known, func(t *testing.T) {
+			d, url := open(t)
+			if known == "written" {
+				appendAll(t, d, []bus.Message{{Channel: "a", JSON: "1"}, {Channel: "a", JSON: "2"}})
+			} else {
+				tail, _ := openTail(t, d, 0)
+				exec(t, connect(t, url), "SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '2')")
+				if _, _, err := tail.Read(t.Context(), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			putBack(t, url, 1)
+			var stored []*bus.Notification
+			within(t, "a message is stored", func() bool { // connections of before are dead
+				_, stored, _ = d.Append(t.Context(), [][]bus.Message{{{Channel: "a", JSON: "3"}}})
+				return len(stored) > 0
+			})
+			if id := stored[0].ID; id != 1<<32 {
+				t.Errorf("the first id after the database went back is %d, want 2^32", id)
+			}
+		})
+	}
+}
