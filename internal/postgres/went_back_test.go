@@ -47,3 +47,20 @@ func TestPoolOfADatabaseThatWentBackGivesNoIDTwice(t *testing.T) {
 		})
 	}
 }
+
+// A logical copy of the database (replication into a new cluster, a dump of tables alone)
+// brings the rows and leaves the sequences behind.
+func TestHistoryIsAboveTheRowsWhateverTheSequencesSay(t *testing.T) {
+	d, url := open(t)
+	conn := connect(t, url)
+	exec(t, conn, "SELECT setval('postbus.bus_id_seq', (3::bigint << 32) + 6)", "SELECT postbus.send('a', '1')",
+		"SELECT setval('postbus.bus_id_seq', 1, false)", "SELECT setval('postbus.history_first', 1, false)", lose)
+	results, _ := appendAll(t, d, []bus.Message{{Channel: "a", JSON: "2"}})
+	if id := results[0].Receipts[0].ID; id != 4<<32 {
+		t.Errorf("the first id above a row of 3 * 2^32 is %d, want 4 * 2^32", id)
+	}
+	exec(t, conn, "DELETE FROM postbus.bus", "SELECT setval('postbus.bus_id_seq', 1, false)", "SELECT setval('postbus.history_first', 1, false)")
+	if first, err := NewHistory(t.Context(), url); err != nil || first != 5<<32 {
+		t.Errorf("the first id above a recorded history is %d (%v), want 5 * 2^32", first, err)
+	}
+}
