@@ -30,9 +30,7 @@ func (d *DB) Append(ctx context.Context, sends [][]bus.Message) ([]groupcommit.R
 		return nil, nil, fmt.Errorf("append %d messages: %w: the database answered %d ids", len(b.messages), bus.ErrUnknownOutcome, len(row.Ids))
 	}
 	results, stored := b.results(row.Ids, row.SentAt, time.Now())
-	if len(stored) > 0 {
-		d.saw(stored[len(stored)-1].ID)
-	}
+	d.memory.keep(stored)
 	return results, stored, nil
 }
 

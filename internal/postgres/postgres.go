@@ -77,8 +77,8 @@ type DB struct {
 	opts    Options
 	pool    *pgxpool.Pool
 	queries *db.Queries
-	warned  atomic.Bool  // of a pooler in the tail's way
-	seen    atomic.Int64 // the highest id that was committed, as far as this node knows
+	warned  atomic.Bool // of a pooler in the tail's way
+	memory  memory
 }
 
 // Open brings the schema up to date if the role may (Migrate), records the limits if no node has yet, and opens the
@@ -122,29 +122,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return d, nil
 }
 
-// admit makes a new connection of the pool ready. A database that has gone back behind this node's back is moved to a new history
-// before it is written to: no id is given twice (TestPoolOfADatabaseThatWentBackGivesNoIDTwice).
+// admit makes a new connection of the pool ready.
 func (d *DB) admit(ctx context.Context, conn *pgx.Conn) error {
 	if err := setUp(ctx, conn, poolSettings); err != nil {
 		return err
 	}
-	seen := d.seen.Load()
-	if seen == 0 {
-		return nil
-	}
-	if _, err := db.New(conn).BeginHistory(ctx, &seen); err != nil {
-		return fmt.Errorf("begin a history above %d: %w", seen, err)
-	}
-	return nil
-}
-
-// saw notes an id that is committed.
-func (d *DB) saw(id bus.ID) {
-	for seen := d.seen.Load(); int64(id) > seen; seen = d.seen.Load() {
-		if d.seen.CompareAndSwap(seen, int64(id)) {
-			return
-		}
-	}
+	return d.memory.prove(ctx, db.New(conn), 0)
 }
 
 // Close ends every connection that is not the tail's. It waits for statements under way.

@@ -26,7 +26,7 @@ type tail struct {
 	conn    *pgx.Conn
 	queries *db.Queries
 	pooled  bool
-	saw     func(bus.ID) // told the highest id of each Read
+	memory  *memory
 
 	own   string // the channel that Check rings
 	rang  bool   // the bell rang since the last Wait
@@ -59,7 +59,7 @@ func (d *DB) connectTail(ctx context.Context) (*tail, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen URL: %w", err)
 	}
-	t := &tail{saw: d.saw}
+	t := &tail{memory: &d.memory}
 	configure(config)
 	// Its first statements must work behind a pooler; sqlc's run as what DefaultQueryExecMode says by then.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -96,11 +96,8 @@ func (t *tail) begin(ctx context.Context, pos bus.ID) (start dispatch.Position, 
 	if err := t.queries.CheckHistory(ctx); err != nil {
 		return start, fmt.Errorf("check the history: %w", err)
 	}
-	if pos > 0 {
-		above := int64(pos)
-		if _, err := t.queries.BeginHistory(ctx, &above); err != nil {
-			return start, fmt.Errorf("begin a history above %d: %w", pos, err)
-		}
+	if err := t.memory.prove(ctx, t.queries, pos); err != nil {
+		return start, err
 	}
 	if !t.pooled {
 		// SaveFloor may lose its last commits, nothing else is written from here on.
@@ -142,9 +139,7 @@ func (t *tail) Read(ctx context.Context, after bus.ID) ([]*bus.Notification, boo
 		notifications[i] = n
 		bytes += len(n.JSON) + len(n.Binary)
 	}
-	if len(notifications) > 0 {
-		t.saw(notifications[len(notifications)-1].ID)
-	}
+	t.memory.keep(notifications)
 	return notifications, len(rows) == tailRows || bytes >= tailBytes, nil
 }
 

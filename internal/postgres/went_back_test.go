@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/postbus/postbus/internal/bus"
 )
@@ -21,8 +22,9 @@ func putBack(t *testing.T, url string, last bus.ID) {
 	})
 }
 
-// The pool may be faster than the tail to connect again.
-func TestPoolOfADatabaseThatWentBackGivesNoIDTwice(t *testing.T) {
+// TestDatabaseThatWentBackBeginsAHistory on a connection of the pool, too: it may be faster
+// than the tail's.
+func TestDatabaseThatWentBackBeginsAHistory(t *testing.T) {
 	for _, known := range []string{"written", "read"} {
 		t.Run(known, func(t *testing.T) {
 			d, url := open(t)
@@ -45,6 +47,46 @@ func TestPoolOfADatabaseThatWentBackGivesNoIDTwice(t *testing.T) {
 				t.Errorf("the first id after the database went back is %d, want 2^32", id)
 			}
 		})
+	}
+}
+
+// TestDatabaseThatLostTheNewestRowBeginsAHistory though its sequence is above: a crash takes
+// a sequence up to 32 further, and another sender may have been faster than this node.
+func TestDatabaseThatLostTheNewestRowBeginsAHistory(t *testing.T) {
+	for name, change := range map[string]string{
+		"the sequence is above": "SELECT setval('postbus.bus_id_seq', 33)",
+		"another has its id":    "SELECT postbus.send('a', 'null')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, url := open(t)
+			appendAll(t, d, []bus.Message{{Channel: "a", JSON: "1"}, {Channel: "a", JSON: "2"}, {Channel: "a", TTL: time.Hour}})
+			putBack(t, url, 1)
+			conn := connect(t, url)
+			exec(t, conn, change, "SELECT postbus.send('a', '4')")
+			_, start := openTail(t, d, 3)
+			if len(start.Histories) != 1 || start.Histories[0].Until != 1<<32-1 {
+				t.Errorf("histories %+v, want one from 2^32 on", start.Histories)
+			}
+			if _, again := openTail(t, d, 3); len(again.Histories) != 1 {
+				t.Errorf("histories %+v after it was noticed, want one", again.Histories)
+			}
+		})
+	}
+}
+
+// What retention and a ttl take is not lost, and a database that only crashed has it all.
+func TestDatabaseThatLostNothingGoesOn(t *testing.T) {
+	d, url := open(t)
+	appendAll(t, d, []bus.Message{{Channel: "a", JSON: "1"}, {Channel: "a", JSON: "2"}, {Channel: "a", TTL: time.Millisecond}})
+	conn := connect(t, url)
+	for _, change := range []string{
+		"SELECT 1", "DELETE FROM postbus.bus WHERE expires_at IS NOT NULL",
+		"WITH gone AS (DELETE FROM postbus.bus) UPDATE postbus.state SET trimmed_to = 2",
+	} {
+		exec(t, conn, change)
+		if _, start := openTail(t, d, 3); len(start.Histories) != 0 {
+			t.Errorf("%s: histories %+v, want none", change, start.Histories)
+		}
 	}
 }
 
