@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -110,7 +111,10 @@ func (p *past) check(t *testing.T, n *node, conn *pgx.Conn) {
 func (p *past) read(t *testing.T, next func(after int64) answer, after int64) (events []string) {
 	t.Helper()
 	ahead := after > p.head()
-	for ahead || after < p.head() {
+	for begun := time.Now(); ahead || after < p.head(); {
+		if time.Since(begun) > longest { // heartbeats alone
+			t.Fatalf("at %d within %v, after %q", after, longest, events)
+		}
 		a := next(after)
 		id := after
 		if a.Gap != nil {
@@ -150,6 +154,16 @@ func answerOf(notifications []*postbusv1.Notification, last int64, gap *postbusv
 		}{gap.GetReason().String(), gap.GetAfter(), gap.GetUntil()}
 	}
 	return a
+}
+
+// awaitGap reads until a gap is told.
+func (s *stream) awaitGap() {
+	s.t.Helper()
+	for begun := time.Now(); len(s.gaps) == 0; s.receive() {
+		if time.Since(begun) > longest { // heartbeats alone
+			s.t.Fatalf("stream at %d: no gap within %v", s.last, longest)
+		}
+	}
 }
 
 // expectLoss checks what a stream that was connected all the time was given: the loss as

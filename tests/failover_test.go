@@ -106,9 +106,7 @@ func TestFailoverTellsWhatItLost(t *testing.T) {
 	for _, r := range readers {
 		r.expectLoss(was)
 	}
-	for len(quiet.gaps) == 0 {
-		quiet.receive()
-	}
+	quiet.awaitGap()
 	conn := sql(t, p.url)
 	do(t, conn, `SELECT postbus.send('orders', '"by SQL"')`)
 	readers[0].expect("by SQL")
