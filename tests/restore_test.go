@@ -173,3 +173,24 @@ func TestFilesPutBackAndNobodySaidSo(t *testing.T) {
 	was.check(t, a.node(), conn)
 	a.stop(t)
 }
+
+// G4: a base backup started beside its original, as staging is. With a history of its own a
+// cursor of one is never taken at its word by the other.
+func TestCopyBesideItsOriginal(t *testing.T) {
+	t.Parallel()
+	original := pgtest.Exclusive(t, nil)
+	n := startNode(t, original.URL(), nodeOptions{})
+	was := &past{channel: "orders", survived: store(t, "orders", numbered("both", 4), n)}
+	floorOf(t, original.URL(), was.survived[3].id)
+	copied := pgtest.Backup(t, original, embedded.Copy, nil)
+	was.lost = store(t, "orders", numbered("original", 3), n)
+
+	migrateNewHistory(t, copied.URL())
+	staging := startNode(t, copied.URL(), nodeOptions{})
+	was.fresh = store(t, "orders", numbered("staging", 3), staging)
+	was.check(t, staging, sql(t, copied.URL()))
+	if a := n.pollRPC(t, was.fresh[1].id, "orders", 100); a.Gap == nil || a.Gap.Reason != "REASON_AHEAD" {
+		t.Errorf("a cursor of the copy, asked of the original: %+v, want AHEAD", a)
+	}
+	equal(t, "the original", textsOf(n.poll(t, 0, "orders").GetNotifications()), append(numbered("both", 4), numbered("original", 3)...))
+}
