@@ -137,6 +137,28 @@ func (q *Queries) LastGiven(ctx context.Context) (LastGivenRow, error) {
 	return i, err
 }
 
+const lostAbove = `-- name: LostAbove :one
+SELECT (CASE WHEN $1::bigint <= s.trimmed_to
+               OR EXISTS (SELECT FROM postbus.bus b WHERE b.id = $1::bigint AND b.sent_at = $2::timestamptz)
+               OR EXISTS (SELECT FROM postbus.histories h WHERE h.first_id > $1::bigint) THEN 0
+             ELSE greatest($1::bigint, coalesce(pg_sequence_last_value('postbus.bus_id_seq'), 0) + 1) END)::bigint AS above
+FROM postbus.state s WHERE s.one
+`
+
+type LostAboveParams struct {
+	ID     int64
+	SentAt time.Time
+}
+
+// bus_pkey. What a new history must reach above when a row that was committed is gone, though neither retention took it nor its
+// history has ended; 0: the row is there.
+func (q *Queries) LostAbove(ctx context.Context, arg LostAboveParams) (int64, error) {
+	row := q.db.QueryRow(ctx, lostAbove, arg.ID, arg.SentAt)
+	var above int64
+	err := row.Scan(&above)
+	return above, err
+}
+
 const position = `-- name: Position :one
 SELECT s.floor, coalesce((SELECT max(b.id) FROM postbus.bus b), 0)::bigint AS head FROM postbus.state s WHERE s.one
 `

@@ -51,3 +51,12 @@ SELECT pg_advisory_unlock_shared(1346532723, slot) FROM generate_series(0, 15) A
 -- name: SaveFloor :exec
 -- The state's only row by its primary key.
 UPDATE postbus.state SET floor = sqlc.arg(pos)::bigint WHERE one AND floor < sqlc.arg(pos)::bigint;
+
+-- name: LostAbove :one
+-- bus_pkey. What a new history must reach above when a row that was committed is gone, though neither retention took it nor its
+-- history has ended; 0: the row is there.
+SELECT (CASE WHEN sqlc.arg(id)::bigint <= s.trimmed_to
+               OR EXISTS (SELECT FROM postbus.bus b WHERE b.id = sqlc.arg(id)::bigint AND b.sent_at = sqlc.arg(sent_at)::timestamptz)
+               OR EXISTS (SELECT FROM postbus.histories h WHERE h.first_id > sqlc.arg(id)::bigint) THEN 0
+             ELSE greatest(sqlc.arg(id)::bigint, coalesce(pg_sequence_last_value('postbus.bus_id_seq'), 0) + 1) END)::bigint AS above
+FROM postbus.state s WHERE s.one;

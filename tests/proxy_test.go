@@ -17,11 +17,31 @@ import (
 // A proxy stands between a node and its database and can lose what the database answers.
 type proxy struct {
 	losing atomic.Bool
-	server string
 	ends   sync.WaitGroup
 
-	mu    sync.Mutex // guards conns
-	conns []net.Conn
+	mu     sync.Mutex // guards what follows
+	server string
+	conns  []net.Conn
+}
+
+// lead makes what connects from now on reach the server at url.
+func (p *proxy) lead(t *testing.T, url string) {
+	t.Helper()
+	parsed, err := neturl.Parse(url)
+	must(t, err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.server = parsed.Host
+}
+
+// cut ends every connection.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		conn.Close()
+	}
+	p.conns = nil
 }
 
 // startProxy returns a proxy to the database at url, and the URL that leads through it.
@@ -42,11 +62,7 @@ func startProxy(t *testing.T, url string) (*proxy, string) {
 	})
 	t.Cleanup(func() {
 		l.Close()
-		p.mu.Lock()
-		for _, conn := range p.conns {
-			conn.Close()
-		}
-		p.mu.Unlock()
+		p.cut()
 		p.ends.Wait()
 	})
 	parsed.Host = l.Addr().String()
@@ -55,7 +71,10 @@ func startProxy(t *testing.T, url string) (*proxy, string) {
 
 // pass copies both ways until either side ends.
 func (p *proxy) pass(client net.Conn) {
-	server, err := net.Dial("tcp", p.server)
+	p.mu.Lock()
+	address := p.server
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", address)
 	if err != nil {
 		client.Close()
 		return

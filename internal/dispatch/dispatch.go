@@ -217,6 +217,9 @@ func (d *Dispatcher) begin(p Position) {
 		}
 		return
 	}
+	if last, _ := lastPast(p.Histories); last.Until > known.Until {
+		d.forgetEarlyLocked()
+	}
 	survived := d.pos
 	for _, past := range p.Histories {
 		if past.Until > known.Until && past.Until > d.pos { // else pos is of this history already
@@ -225,8 +228,6 @@ func (d *Dispatcher) begin(p Position) {
 	}
 	if survived < d.pos {
 		d.pos = survived
-		clear(d.early)
-		d.earlyBytes = 0
 		for s := range d.subs {
 			s.rewindLocked(survived)
 		}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -175,6 +176,9 @@ func (f *follower) readOnce(ctx context.Context) (progress, full bool, known bus
 	}
 	f.counts.reads.Add(1)
 	f.found = len(rows)
+	if len(rows) > 0 && history(rows[len(rows)-1].ID) > history(max(pos, f.target)) {
+		return false, false, 0, errNewHistory
+	}
 	known = f.target
 	n := 0
 	for _, row := range rows {
@@ -198,6 +202,14 @@ func (f *follower) readOnce(ctx context.Context) (progress, full bool, known bus
 	}
 	return progress || pos > from, full, known, nil
 }
+
+// A history's ids begin at a multiple of 2^32. Rows of a higher one than this connection
+// knows mean that a history may have begun under it, without an end of the server:
+// connecting again tells which, before any cursor moves over its boundary
+// (TestHistoryThatBeganUnderALiveNodeIsTold).
+var errNewHistory = errors.New("ids have reached another multiple of 2^32")
+
+func history(id bus.ID) bus.ID { return id >> 32 }
 
 func (f *follower) at() bus.ID {
 	f.mu.RLock()

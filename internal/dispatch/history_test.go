@@ -212,7 +212,8 @@ func TestHistoryBeganUnderALiveNode(t *testing.T) {
 		m.histories, m.given = []bus.Past{past}, past.Until
 		m.mu.Unlock()
 		m.send("a")
-		expect(t, s, time.Second, 1, 2, past.Until+1)
+		expect(t, s, time.Second, 1, 2)
+		gapThen(t, "following", s, bus.Gap{Reason: bus.History, After: 2, Until: past.Until}, past.Until+1)
 		m.restart()
 		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 			if pos := d.State().Pos; pos != past.Until+1 {

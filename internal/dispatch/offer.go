@@ -10,13 +10,21 @@ const earlyBound = 10_000
 // they need not be read back. Those that are contiguous with pos are settled:
 // everything below is, and they are visible. Those above a gap wait for it to be filled
 // by another Offer; the tail is read for what is never offered.
+//
+// Their ids say in which history they were committed. Those of a history that has ended
+// are left out, however late they come: only the table knows whether they survived
+// (TestLateOfferOfALostHistoryIsLeftOut).
 func (d *Dispatcher) Offer(ns []*bus.Notification) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.started {
 		return
 	}
+	past, _ := lastPast(d.pasts)
 	for _, n := range ns {
+		if n.ID <= past.Until {
+			continue
+		}
 		d.given = max(d.given, n.ID)
 		d.head = max(d.head, n.ID)
 		switch {
@@ -49,6 +57,13 @@ func (d *Dispatcher) dropEarlyLocked() {
 			d.earlyBytes -= n.Size()
 		}
 	}
+}
+
+// forgetEarlyLocked forgets all of it: a history has ended, and the table knows what of it
+// survived (TestEarlyOfferOfALostHistoryIsForgotten).
+func (d *Dispatcher) forgetEarlyLocked() {
+	clear(d.early)
+	d.earlyBytes = 0
 }
 
 // takeEarlyLocked appends what was offered and is contiguous by now.

@@ -15,7 +15,8 @@ type Store interface {
 	// OpenTail opens the one connection on which the tail is followed. It fails on
 	// a server in recovery. A database that is not in the recorded history, or whose
 	// sequence is below pos (ids that this node has delivered would be given again),
-	// is moved to a new history first.
+	// or that lacks a row which this node knows to be committed, is moved to a new
+	// history first.
 	OpenTail(ctx context.Context, pos bus.ID) (Tail, Position, error)
 
 	// ReadPage reads what channels hold in (after, until], ids ascending. Every id

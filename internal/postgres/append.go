@@ -30,6 +30,7 @@ func (d *DB) Append(ctx context.Context, sends [][]bus.Message) ([]groupcommit.R
 		return nil, nil, fmt.Errorf("append %d messages: %w: the database answered %d ids", len(b.messages), bus.ErrUnknownOutcome, len(row.Ids))
 	}
 	results, stored := b.results(row.Ids, row.SentAt, time.Now())
+	d.memory.keep(stored)
 	return results, stored, nil
 }
 

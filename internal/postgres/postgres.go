@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/postbus/postbus/db"
@@ -78,6 +79,7 @@ type DB struct {
 	pool    *pgxpool.Pool
 	queries *db.Queries
 	warned  atomic.Bool // of a pooler in the tail's way
+	memory  memory
 }
 
 // Open brings the schema up to date if the role may (Migrate), records the limits if no node has yet, and opens the
@@ -103,21 +105,30 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	d := &DB{opts: o}
 	if pooled {
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	} else {
-		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return setUp(ctx, conn, poolSettings) }
+		config.AfterConnect = d.admit
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	d := &DB{opts: o, pool: pool, queries: db.New(pool)}
+	d.pool, d.queries = pool, db.New(pool)
 	if err := d.recordSettings(ctx); err != nil {
 		pool.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// admit makes a new connection of the pool ready.
+func (d *DB) admit(ctx context.Context, conn *pgx.Conn) error {
+	if err := setUp(ctx, conn, poolSettings); err != nil {
+		return err
+	}
+	return d.memory.prove(ctx, db.New(conn), 0)
 }
 
 // Close ends every connection that is not the tail's. It waits for statements under way.
@@ -140,8 +151,10 @@ func (d *DB) LastGiven(ctx context.Context) (bus.ID, error) {
 var errInRecovery = errors.New("the server is in recovery: a standby, or not yet promoted")
 
 // configure sets what a connection needs before it begins. The parameters are among those that PgBouncer takes from a
-// client and keeps for it; any other it would refuse (TestNodeBehindPgBouncerDeliversEverything).
+// client and keeps for it; any other it would refuse (TestNodeBehindPgBouncerDeliversEverything). A standby is refused, or
+// the URL's next host tried: a page read from one that lags would be short in silence.
 func configure(c *pgx.ConnConfig) {
+	c.ValidateConnect = refuseStandby
 	c.RuntimeParams["application_name"] = "postbus"
 	c.RuntimeParams["client_encoding"] = "UTF8"
 	c.RuntimeParams["datestyle"] = "ISO, MDY" // as the server answers it: PgBouncer compares
@@ -152,6 +165,14 @@ func configure(c *pgx.ConnConfig) {
 	}
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	c.DialFunc = dialer.DialContext
+}
+
+func refuseStandby(ctx context.Context, conn *pgconn.PgConn) error {
+	err := pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn)
+	if errors.Is(err, pgconn.ErrStandbyConnection) {
+		return errInRecovery
+	}
+	return err
 }
 
 // behindPooler says whether a pooler stands between.

@@ -26,6 +26,7 @@ type tail struct {
 	conn    *pgx.Conn
 	queries *db.Queries
 	pooled  bool
+	memory  *memory
 
 	own   string // the channel that Check rings
 	rang  bool   // the bell rang since the last Wait
@@ -45,6 +46,8 @@ func (d *DB) OpenTail(ctx context.Context, pos bus.ID) (dispatch.Tail, dispatch.
 		t.Close()
 		return nil, dispatch.Position{}, unavailable("begin", err)
 	}
+	// The pool follows the tail: its connections may lead to a server that is the primary no more.
+	d.pool.Reset()
 	if t.pooled && d.warned.CompareAndSwap(false, true) {
 		d.opts.Logger.WarnContext(ctx, "the tail's connection leads through a transaction pooler: polling instead of listening; give --listen-url a direct one")
 	}
@@ -56,7 +59,7 @@ func (d *DB) connectTail(ctx context.Context) (*tail, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen URL: %w", err)
 	}
-	t := &tail{}
+	t := &tail{memory: &d.memory}
 	configure(config)
 	// Its first statements must work behind a pooler; sqlc's run as what DefaultQueryExecMode says by then.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -93,11 +96,8 @@ func (t *tail) begin(ctx context.Context, pos bus.ID) (start dispatch.Position, 
 	if err := t.queries.CheckHistory(ctx); err != nil {
 		return start, fmt.Errorf("check the history: %w", err)
 	}
-	if pos > 0 {
-		above := int64(pos)
-		if _, err := t.queries.BeginHistory(ctx, &above); err != nil {
-			return start, fmt.Errorf("begin a history above %d: %w", pos, err)
-		}
+	if err := t.memory.prove(ctx, t.queries, pos); err != nil {
+		return start, err
 	}
 	if !t.pooled {
 		// SaveFloor may lose its last commits, nothing else is written from here on.
@@ -139,6 +139,7 @@ func (t *tail) Read(ctx context.Context, after bus.ID) ([]*bus.Notification, boo
 		notifications[i] = n
 		bytes += len(n.JSON) + len(n.Binary)
 	}
+	t.memory.keep(notifications)
 	return notifications, len(rows) == tailRows || bytes >= tailBytes, nil
 }
 

@@ -93,14 +93,47 @@ func Exclusive(t testing.TB, settings map[string]string) *embedded.Server {
 	return server
 }
 
+// Backup returns a server for this test only, on a copy of the running server from; see
+// embedded.Server.Backup.
+func Backup(t testing.TB, from *embedded.Server, kind embedded.BackupKind, settings map[string]string) *embedded.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	folder, err := os.MkdirTemp("", "postbus-") // Stop removes it
+	if err != nil {
+		t.Fatal("pgtest:", err)
+	}
+	if err := os.Chmod(folder, 0o711); err != nil { // the server may be another user
+		t.Fatal("pgtest:", err)
+	}
+	if err := from.Backup(ctx, folder, kind); err != nil {
+		t.Fatal("pgtest:", err)
+	}
+	server, err := startIn(ctx, folder, settings)
+	if err != nil {
+		t.Fatal("pgtest:", err)
+	}
+	t.Cleanup(func() {
+		if err := stop(server); err != nil {
+			t.Error("pgtest:", err)
+		}
+	})
+	return server
+}
+
 // start starts a server that writes without fsync, for speed: what a killed process has
 // written is still there, only a machine's crash loses it.
 func start(ctx context.Context, settings map[string]string) (*embedded.Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	return startIn(ctx, "", settings)
+}
+
+func startIn(ctx context.Context, folder string, settings map[string]string) (*embedded.Server, error) {
 	all := map[string]string{"fsync": "off"}
 	maps.Copy(all, settings)
 	return embedded.Start(ctx, embedded.Options{
+		DataDir:   folder,
 		BinDir:    os.Getenv("POSTBUS_TEST_POSTGRES_BIN"),
 		Ephemeral: true,
 		Settings:  all,
