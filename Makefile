@@ -23,6 +23,8 @@ run: bin/postbus ## start a bus on a private PostgreSQL
 test: test-deps ## install what the tests need and run them all
 	go vet ./...
 	go test -race -timeout 20m ./...
+	go -C bench vet ./...
+	go -C bench test -race -timeout 10m ./...
 
 .PHONY: test-deps
 test-deps: ## install what the tests need (Debian)
@@ -31,6 +33,7 @@ test-deps: ## install what the tests need (Debian)
 .PHONY: lint
 lint: ## check style, import arrows and the proto
 	$(call TOOL,lint) golangci-lint run ./...
+	cd bench && go tool -modfile=../tools/lint.mod golangci-lint run ./...
 	$(call TOOL,buf) buf lint
 
 .PHONY: breaking
@@ -57,8 +60,8 @@ fuzz: ## fuzz the JSON reader and writer, 30 s each (FUZZTIME)
 		go test ./service -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; done
 
 .PHONY: bench
-bench: ## print the numbers of the README
-	go run ./bench
+bench: test-deps ## print the numbers of the README (some 25 minutes; BENCH='-quick': 5)
+	go -C bench run . $(BENCH)
 
 .PHONY: clean
 clean: ## remove what was built

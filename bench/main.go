@@ -3,7 +3,7 @@
 // Command bench measures what the README says about speed and size, and prints it as
 // Markdown. It asserts nothing: each table has its goal beside the figures.
 //
-//	go run ./bench [-run REGEXP] [-reps 5] [-quick]
+//	go -C bench run . [-run REGEXP] [-reps 5] [-quick]
 //
 // Every benchmark gets a PostgreSQL of its own (fsync and synchronous_commit on) below
 // TMPDIR and, where it needs one, `postbus serve` as a process of its own. Wall time alone
@@ -121,9 +121,8 @@ func (b *bench) runMatching(ctx context.Context, only *regexp.Regexp) error {
 	}
 	defer os.RemoveAll(folder)
 	b.program = filepath.Join(folder, "postbus")
-	build := exec.CommandContext(ctx, "go", "build", "-o", b.program, "github.com/postbus/postbus/cmd/postbus")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build cmd/postbus: %w\n%s", err, text)
+	if err := buildPostbus(ctx, b.program); err != nil {
+		return err
 	}
 	fmt.Fprintf(b.out, "%s, %d cores, %s, %s. Medians of %d repetitions after a warm-up, in turns; (least–most) behind them.\n",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), runtime.Version(), b.reps)
@@ -139,6 +138,20 @@ func (b *bench) runMatching(ctx context.Context, only *regexp.Regexp) error {
 	}
 	if !ran {
 		return fmt.Errorf("-run: no benchmark matches %q", only)
+	}
+	return nil
+}
+
+// buildPostbus builds cmd/postbus with the dependencies of its own module, not with ours.
+func buildPostbus(ctx context.Context, program string) error {
+	folder, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/postbus/postbus").Output()
+	if err != nil {
+		return fmt.Errorf("find Postbus (the bench runs in its own folder: go -C bench run .): %w", err)
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/postbus")
+	build.Dir = strings.TrimSpace(string(folder))
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build cmd/postbus: %w\n%s", err, text)
 	}
 	return nil
 }
