@@ -48,17 +48,13 @@ func (b *bench) natsServer(ctx context.Context) (string, error) {
 // startNATS starts a nats-server with one stream in files, and connects to it as often as
 // the callers of Send connect to a node.
 func startNATS(ctx context.Context, program string, callers, size int) (*rival, error) {
-	addrs, err := freeAddrs(1)
-	if err != nil {
-		return nil, err
-	}
-	command := func(folder string) (*exec.Cmd, error) {
+	command := func(folder, addr string) (*exec.Cmd, error) {
 		config := filepath.Join(folder, "nats.conf")
-		text := fmt.Sprintf(natsConfig, addrs[0], filepath.Join(folder, "data"))
+		text := fmt.Sprintf(natsConfig, addr, filepath.Join(folder, "data"))
 		return exec.CommandContext(ctx, program, "--config", config), os.WriteFile(config, []byte(text), 0o600)
 	}
-	return startRival(ctx, "nats", command, func(r *rival) error {
-		p, err := newPublishers(ctx, addrs[0], callers, size)
+	return startRival(ctx, command, func(r *rival) error {
+		p, err := newPublishers(ctx, r.addr, callers, size)
 		if err != nil {
 			return err
 		}

@@ -22,12 +22,8 @@ func startRedis(ctx context.Context, callers, size int) (*rival, error) {
 	if err != nil {
 		return nil, errors.New("redis-server is not installed (Debian: apt-get install redis-server)")
 	}
-	addrs, err := freeAddrs(1)
-	if err != nil {
-		return nil, err
-	}
-	command := func(folder string) (*exec.Cmd, error) {
-		host, port, err := net.SplitHostPort(addrs[0])
+	command := func(folder, addr string) (*exec.Cmd, error) {
+		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err
 		}
@@ -35,8 +31,8 @@ func startRedis(ctx context.Context, callers, size int) (*rival, error) {
 			"--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0", "--save", "",
 			"--loglevel", "warning"), nil
 	}
-	return startRival(ctx, "redis", command, func(r *rival) error {
-		client := dialRedis(addrs[0], callers)
+	return startRival(ctx, command, func(r *rival) error {
+		client := dialRedis(r.addr, callers)
 		if err := client.Ping(ctx).Err(); err != nil {
 			return errors.Join(err, client.Close())
 		}

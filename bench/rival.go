@@ -13,6 +13,7 @@ import (
 // process with a data folder of its own beside PostgreSQL's, on the same file system.
 type rival struct {
 	process *process
+	addr    string
 	folder  string
 	ways    []way
 	hangUp  func() // closes the clients' connections; nil while there are none
@@ -25,11 +26,16 @@ type way struct {
 	call func(ctx context.Context, caller int) error
 }
 
-// startRival makes the data folder, starts what command makes of it, and connects once
-// the process can be reached.
-func startRival(ctx context.Context, name string, command func(folder string) (*exec.Cmd, error), connect func(*rival) error) (_ *rival, err error) {
-	r := &rival{}
-	if r.folder, err = os.MkdirTemp("", "postbus-bench-"+name+"-"); err != nil {
+// startRival makes the data folder, starts what command makes for it, and connects as soon
+// as that succeeds. Where it fails it leaves nothing behind
+// (TestARivalThatCannotStartLeavesNothing).
+func startRival(ctx context.Context, command func(folder, addr string) (*exec.Cmd, error), connect func(*rival) error) (_ *rival, err error) {
+	addrs, err := freeAddrs(1)
+	if err != nil {
+		return nil, err
+	}
+	r := &rival{addr: addrs[0]}
+	if r.folder, err = os.MkdirTemp("", "postbus-bench-rival-"); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -37,7 +43,7 @@ func startRival(ctx context.Context, name string, command func(folder string) (*
 			err = errors.Join(err, r.end())
 		}
 	}()
-	cmd, err := command(r.folder)
+	cmd, err := command(r.folder, r.addr)
 	if err != nil {
 		return nil, err
 	}
