@@ -60,7 +60,7 @@ fuzz: ## fuzz the JSON reader and writer, 30 s each (FUZZTIME)
 		go test ./service -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; done
 
 .PHONY: bench
-bench: test-deps ## print the numbers of the README (some 25 minutes; BENCH='-quick': 5)
+bench: ## print the numbers of the README (some 25 minutes; BENCH=-quick: 5)
 	go -C bench run . $(BENCH)
 
 .PHONY: clean

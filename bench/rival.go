@@ -15,7 +15,7 @@ type rival struct {
 	process *process
 	addr    string
 	folder  string
-	ways    []way
+	ways    []way  // the best one last
 	hangUp  func() // closes the clients' connections; nil while there are none
 }
 

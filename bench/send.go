@@ -98,7 +98,7 @@ func (c *sending) experiment(ctx context.Context, b *bench) *experiment {
 		text: fmt.Sprintf("%s on up to %d connections, %s of 200 bytes of JSON a call, for %s. Nobody reads. The CPU time a message is that of client, servers and database together. "+
 			"a: an empty unary grpc-go server with the same requests and as many results, and INSERTs of as many rows as Postbus stored in a statement, over up to %d connections, into the same table of a database that nobody follows. "+
 			"b, c: a session for each caller, one message a transaction whatever the call; a session LISTENs. "+
-			"d: sync_interval always, one stream in files; of several ways the better counts. e: appendonly yes, appendfsync always, a connection for each caller.",
+			"d: sync_interval always, one stream in files; 100 a call as an atomic batch, and with 64 callers as async publishes too, of which the better counts. e: appendonly yes, appendfsync always, a connection for each caller; 100 a call in one MULTI.",
 			plural(c.callers, "caller"), conns, plural(c.size, "message"), c.length, writers),
 		columns: append(rateColumns(), "rows a statement"),
 		variants: []variant{
