@@ -44,7 +44,7 @@ func (r *route) highest(ctx context.Context, length time.Duration) (rate float64
 		stop()
 	default:
 		stop()
-		<-ended
+		_ = <-ended // by our stop
 	}
 	if err != nil {
 		return 0, err
