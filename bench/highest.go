@@ -28,24 +28,22 @@ func (r *route) highest(ctx context.Context, length time.Duration) (rate float64
 		stop()
 		return 0, err
 	}
-	ended := make(chan error, 1)
+	ended := make(chan struct{}) // closed when the stream has; then lost is set
+	var lost error
 	go func() {
-		for {
-			if _, err := stream.Recv(); err != nil {
-				ended <- err
-				return
-			}
+		defer close(ended)
+		for lost == nil {
+			_, lost = stream.Recv()
 		}
 	}()
 	s, err := l.calls(ctx, []string{r.from}, r.servers, r.postmaster)
 	select {
-	case lost := <-ended:
+	case <-ended:
 		err = errors.Join(err, fmt.Errorf("the reader lost its stream: %w", lost))
-		stop()
 	default:
-		stop()
-		_ = <-ended // by our stop
 	}
+	stop()
+	<-ended
 	if err != nil {
 		return 0, err
 	}

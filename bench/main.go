@@ -191,10 +191,17 @@ func buildPostbus(ctx context.Context, program string) error {
 	if err != nil {
 		return fmt.Errorf("find Postbus (the bench runs in its own folder: go -C bench run .): %w", err)
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/postbus")
-	build.Dir = strings.TrimSpace(string(folder))
+	return goBuild(ctx, strings.TrimSpace(string(folder)), program, "./cmd/postbus")
+}
+
+// goBuild builds a program of the module that folder is in. An end of ctx lets go clean up.
+func goBuild(ctx context.Context, folder, program, path string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, path)
+	build.Dir = folder
+	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) }
+	build.WaitDelay = endPatience
 	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build cmd/postbus: %w\n%s", err, text)
+		return fmt.Errorf("build %s: %w\n%s", path, err, text)
 	}
 	return nil
 }

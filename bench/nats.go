@@ -38,11 +38,7 @@ func (b *bench) natsServer(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/nats-io/nats-server/v2")
-	if text, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("nats-server cannot be built: %w: %s", err, text)
-	}
-	return program, nil
+	return program, goBuild(ctx, ".", program, "github.com/nats-io/nats-server/v2")
 }
 
 // startNATS starts a nats-server with one stream in files, and connects to it as often as
