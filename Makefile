@@ -23,6 +23,8 @@ run: bin/postbus ## start a bus on a private PostgreSQL
 test: test-deps ## install what the tests need and run them all
 	go vet ./...
 	go test -race -timeout 20m ./...
+	go -C bench vet ./...
+	go -C bench test -race -timeout 10m ./...
 
 .PHONY: test-long
 test-long: ## run the tests of many readers and channels in full: 10,000 and 1,000,000
@@ -39,6 +41,7 @@ test-deps: ## install what the tests need (Debian)
 .PHONY: lint
 lint: ## check style, import arrows and the proto
 	$(call TOOL,lint) golangci-lint run ./...
+	cd bench && go tool -modfile=../tools/lint.mod golangci-lint run ./...
 	$(call TOOL,buf) buf lint
 
 .PHONY: breaking
@@ -65,8 +68,8 @@ fuzz: ## fuzz the JSON reader and writer, 30 s each (FUZZTIME)
 		go test ./service -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; done
 
 .PHONY: bench
-bench: ## print the numbers of the README
-	go run ./bench
+bench: ## print the numbers of the README (some 25 minutes; BENCH=-quick: 5)
+	go -C bench run . $(BENCH)
 
 .PHONY: clean
 clean: ## remove what was built

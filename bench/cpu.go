@@ -20,20 +20,32 @@ const clockTick = 10 * time.Millisecond
 // A usage is CPU time, user and system, by who spent it.
 type usage struct {
 	client   time.Duration // this process
-	server   time.Duration // the server under test
+	server   time.Duration // the server under test, or the servers
 	database time.Duration // all of PostgreSQL's processes
 }
 
+// total returns what all of them spent together.
+func (u usage) total() time.Duration { return u.client + u.server + u.database }
+
 // A meter measures what is spent from its begin on.
 type meter struct {
-	server, postmaster int // process numbers; 0: there is none
-	began              time.Time
-	before             usage
+	servers    []int // process numbers
+	postmaster int   // process number; 0: there is none
+	began      time.Time
+	before     usage
 }
 
-// newMeter begins to measure.
+// newMeter begins to measure one server; 0: there is none.
 func newMeter(server, postmaster int) (*meter, error) {
-	m := &meter{server: server, postmaster: postmaster}
+	if server == 0 {
+		return meterAll(nil, postmaster)
+	}
+	return meterAll([]int{server}, postmaster)
+}
+
+// meterAll is newMeter for any number of servers.
+func meterAll(servers []int, postmaster int) (*meter, error) {
+	m := &meter{servers: servers, postmaster: postmaster}
 	var err error
 	m.before, err = m.read()
 	m.began = time.Now()
@@ -58,12 +70,12 @@ func (m *meter) read() (usage, error) {
 		return u, fmt.Errorf("getrusage: %w", err)
 	}
 	u.client = time.Duration(self.Utime.Nano() + self.Stime.Nano())
-	if m.server != 0 {
-		stat, err := readStat(strconv.Itoa(m.server))
+	for _, server := range m.servers {
+		stat, err := readStat(strconv.Itoa(server))
 		if err != nil {
 			return u, err
 		}
-		u.server = stat.own
+		u.server += stat.own
 	}
 	if m.postmaster != 0 {
 		var err error

@@ -31,8 +31,8 @@ type loop struct {
 // loopDatabase is the variable with the loop's database.
 const loopDatabase = "POSTBUS_BENCH_DATABASE_URL"
 
-// readerQueue is far above what is under way at the pace of the benchmark.
-const readerQueue = 1024
+// readerQueue is far above what the loop can have under way in a repetition.
+const readerQueue = 64 << 10
 
 func loopServer(ctx context.Context, in io.Reader, out io.Writer) error {
 	address := os.Getenv(loopDatabase)

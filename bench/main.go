@@ -3,7 +3,10 @@
 // Command bench measures what the README says about speed and size, and prints it as
 // Markdown. It asserts nothing: each table has its goal beside the figures.
 //
-//	go run ./bench [-run REGEXP] [-reps 5] [-quick]
+//	go -C bench run . [-run REGEXP] [-reps 5] [-length 1s] [-quick]
+//
+// -list names the benchmarks: send/64x100 is Send with 64 callers and 100 messages a call.
+// The last table has all goals, and whether they were reached.
 //
 // Every benchmark gets a PostgreSQL of its own (fsync and synchronous_commit on) below
 // TMPDIR and, where it needs one, `postbus serve` as a process of its own. Wall time alone
@@ -45,10 +48,11 @@ func main() {
 // A bench is one run of the program: what to measure, how long, and where to print.
 type bench struct {
 	reps    int           // repetitions, beside the warm-up
-	length  time.Duration // of a repetition of send and sql
+	length  time.Duration // of a repetition of send and sql; those with the main goals take twice as long
 	quick   bool
+	folder  string // for what is built
 	program string // cmd/postbus, built
-	out     io.Writer
+	out     *report
 }
 
 // pick returns the first length, or the second when the run is to be quick.
@@ -59,6 +63,9 @@ func (b *bench) pick(usual, quick time.Duration) time.Duration {
 	return usual
 }
 
+// fewer returns the repetitions of what is measured for information.
+func (b *bench) fewer() int { return (b.reps + 1) / 2 }
+
 // A benchmark is one section of the report.
 type benchmark struct {
 	name string
@@ -66,13 +73,26 @@ type benchmark struct {
 }
 
 func benchmarks() []benchmark {
-	return []benchmark{
-		{"send", (*bench).send},
-		{"sql", (*bench).sql},
-		{"latency", (*bench).latency},
-		{"streams", (*bench).streams},
-		{"idle", (*bench).idle},
+	var all []benchmark
+	for _, size := range []int{1, 100} {
+		for _, callers := range []int{1, 8, 64, 256} {
+			all = append(all, benchmark{fmt.Sprintf("send/%dx%d", callers, size), func(b *bench, ctx context.Context) error {
+				return b.send(ctx, callers, size)
+			}})
+		}
 	}
+	for _, writers := range []int{1, 8, 32} {
+		all = append(all, benchmark{fmt.Sprintf("sql/%d", writers), func(b *bench, ctx context.Context) error {
+			return b.sql(ctx, writers)
+		}})
+	}
+	return append(all,
+		benchmark{"latency/30", func(b *bench, ctx context.Context) error { return b.latency(ctx, 30) }},
+		benchmark{"latency/1000", func(b *bench, ctx context.Context) error { return b.latency(ctx, 1000) }},
+		benchmark{"latency/half", func(b *bench, ctx context.Context) error { return b.latency(ctx, halfOfHighest) }},
+		benchmark{"streams", (*bench).streams},
+		benchmark{"idle", (*bench).idle},
+	)
 }
 
 // run is the program. Beside the benchmarks it plays the parts that need a process of
@@ -89,12 +109,21 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		}
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	pattern := flags.String("run", "", "only the benchmarks whose names match: send, sql, latency, streams, idle")
-	reps := flags.Int("reps", 5, "repetitions of each benchmark, 1 or more, beside the warm-up")
-	length := flags.Duration("length", 3*time.Second, "length of a repetition of send and sql, 100ms or more")
-	quick := flags.Bool("quick", false, "short repetitions: 1 s of send and sql, 5 s of latency and idle")
+	pattern := flags.String("run", "", "only the benchmarks whose names match, such as '^send/64x1$'")
+	list := flags.Bool("list", false, "print the names of the benchmarks and end")
+	reps := flags.Int("reps", 5, "repetitions of what has a main goal, 1 or more, beside the warm-up; the others take half as many")
+	length := flags.Duration("length", time.Second, "length of a repetition of send and sql, 100ms or more; those with a main goal take twice as long")
+	quick := flags.Bool("quick", false, "few and short repetitions: -reps 2 -length 500ms, and shorter latency and idle")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if *quick && !given["reps"] {
+		*reps = 2
+	}
+	if *quick && !given["length"] {
+		*length = 500 * time.Millisecond
 	}
 	only, err := regexp.Compile(*pattern)
 	switch {
@@ -107,38 +136,72 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	case *length < 100*time.Millisecond:
 		return fmt.Errorf("-length: %s, at least 100ms", *length)
 	}
-	if *quick {
-		*length = time.Second
+	if *list {
+		for _, each := range benchmarks() {
+			fmt.Fprintln(out, each.name)
+		}
+		return nil
 	}
-	b := &bench{reps: *reps, length: *length, quick: *quick, out: out}
+	b := &bench{reps: *reps, length: *length, quick: *quick, out: &report{Writer: out}}
 	return b.runMatching(ctx, only)
 }
 
-func (b *bench) runMatching(ctx context.Context, only *regexp.Regexp) error {
-	folder, err := os.MkdirTemp("", "postbus-bench-")
-	if err != nil {
+// runMatching runs benchmarks one after the other. One that fails says so in the report,
+// and the others are run all the same.
+func (b *bench) runMatching(ctx context.Context, only *regexp.Regexp) (err error) {
+	var chosen []benchmark
+	for _, each := range benchmarks() {
+		if only.MatchString(each.name) {
+			chosen = append(chosen, each)
+		}
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("-run: no benchmark matches %q", only)
+	}
+	if b.folder, err = os.MkdirTemp("", "postbus-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
-	b.program = filepath.Join(folder, "postbus")
-	build := exec.CommandContext(ctx, "go", "build", "-o", b.program, "github.com/postbus/postbus/cmd/postbus")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build cmd/postbus: %w\n%s", err, text)
+	defer func() { err = errors.Join(err, os.RemoveAll(b.folder)) }()
+	b.program = filepath.Join(b.folder, "postbus")
+	if err := buildPostbus(ctx, b.program); err != nil {
+		return err
 	}
-	fmt.Fprintf(b.out, "%s, %d cores, %s, %s. Medians of %d repetitions after a warm-up, in turns; (least–most) behind them.\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), runtime.Version(), b.reps)
-	ran := false
-	for _, each := range benchmarks() {
-		if !only.MatchString(each.name) {
-			continue
-		}
-		ran = true
+	fmt.Fprintf(b.out, "%s, %d cores, %s, %s. Medians of %d repetitions (%d where the goals are not) after a warm-up, in turns; (least–most) behind them.\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), runtime.Version(), b.reps, b.fewer())
+	var failures []error
+	for _, each := range chosen {
+		b.out.benchmark = each.name
+		began := time.Now()
 		if err := each.run(b, ctx); err != nil {
-			return fmt.Errorf("%s: %w", each.name, err)
+			failures = append(failures, fmt.Errorf("%s: %w", each.name, err))
+			fmt.Fprintf(b.out, "\n**%s failed:** %s\n", each.name, oneLine(err))
 		}
+		if ctx.Err() != nil {
+			break
+		}
+		fmt.Fprintf(os.Stderr, "%s took %s\n", each.name, time.Since(began).Round(time.Second))
 	}
-	if !ran {
-		return fmt.Errorf("-run: no benchmark matches %q", only)
+	b.out.summary()
+	return errors.Join(failures...)
+}
+
+// buildPostbus builds cmd/postbus with the dependencies of its own module, not with ours.
+func buildPostbus(ctx context.Context, program string) error {
+	folder, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/postbus/postbus").Output()
+	if err != nil {
+		return fmt.Errorf("find Postbus (the bench runs in its own folder: go -C bench run .): %w", err)
+	}
+	return goBuild(ctx, strings.TrimSpace(string(folder)), program, "./cmd/postbus")
+}
+
+// goBuild builds a program of the module that folder is in. An end of ctx lets go clean up.
+func goBuild(ctx context.Context, folder, program, path string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, path)
+	build.Dir = folder
+	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) }
+	build.WaitDelay = endPatience
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", path, err, text)
 	}
 	return nil
 }

@@ -48,23 +48,7 @@ func (n *node) end() error { return n.process.end() }
 
 // until asks again and again whether the node has come to the named state.
 func (n *node) until(ctx context.Context, state string, reached func() bool) error {
-	const patience = time.Minute
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	for !reached() {
-		select {
-		case <-tick.C:
-		case <-n.process.exited:
-			return n.process.failure()
-		case <-end.C:
-			return fmt.Errorf("postbus serve: not %s within %s: %s", state, patience, n.process.said.text())
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return n.process.until(ctx, state, reached)
 }
 
 // untilAsleep waits until the node has nothing to do and waits for the bell.

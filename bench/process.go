@@ -18,7 +18,7 @@ import (
 // endPatience is how long a process has to end by itself.
 const endPatience = 15 * time.Second
 
-// A process is a child: a node, or this program in another part. It is ended by its
+// A process is a child: a node, a rival, or this program in another part. It is ended by its
 // owner and, when the bench is interrupted, by its context.
 type process struct {
 	cmd    *exec.Cmd
@@ -31,6 +31,9 @@ type process struct {
 func startProcess(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, said: &lastWords{}, exited: make(chan struct{})}
 	cmd.Stderr = p.said
+	if cmd.Stdout == nil {
+		cmd.Stdout = p.said
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = endPatience
 	// A terminal's Ctrl-C is for the bench, which ends its children in order.
@@ -46,6 +49,27 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// until asks again and again whether the process has come to the named state.
+func (p *process) until(ctx context.Context, state string, reached func() bool) error {
+	const patience = time.Minute
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	for !reached() {
+		select {
+		case <-tick.C:
+		case <-p.exited:
+			return p.failure()
+		case <-end.C:
+			return fmt.Errorf("%s: not %s within %s: %s", p.cmd.Args[0], state, patience, p.said.text())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
 
 // failure is the error of a process that ended too soon. It must have exited.
 func (p *process) failure() error {

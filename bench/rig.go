@@ -16,13 +16,15 @@ import (
 	"github.com/postbus/postbus/internal/postgres/embedded"
 )
 
-// A rig is a private PostgreSQL with two databases that have the same schema: the node
-// works on one, and the other, that nobody follows, is for what it is compared with.
+// A rig is a private PostgreSQL with three databases that have the same schema: a node
+// works on one, two nodes on another, and the third, that nobody follows, is for what they
+// are compared with.
 type rig struct {
 	program    string
 	postgres   *embedded.Server
 	statements *statementLog
 	nodeURL    string
+	pairURL    string
 	plainURL   string
 }
 
@@ -39,24 +41,25 @@ func (b *bench) newRig(ctx context.Context) (*rig, error) {
 			"synchronous_commit": "on",
 			"checkpoint_timeout": "1h",
 			"max_wal_size":       "16GB",
+			"max_connections":    "400", // 256 sessions that write, and the nodes
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.nodeURL, r.plainURL = r.postgres.URL(), r.postgres.DatabaseURL("plain")
+	r.nodeURL, r.pairURL, r.plainURL = r.postgres.URL(), r.postgres.DatabaseURL("pair"), r.postgres.DatabaseURL("plain")
 	if err := r.prepare(ctx); err != nil {
 		return nil, errors.Join(err, r.end(ctx))
 	}
 	return r, nil
 }
 
-// prepare makes the second database and installs the schema in both.
+// prepare makes the other databases and installs the schema in all.
 func (r *rig) prepare(ctx context.Context) error {
-	if err := r.exec(ctx, "CREATE DATABASE plain"); err != nil {
+	if err := r.exec(ctx, "CREATE DATABASE pair", "CREATE DATABASE plain"); err != nil {
 		return err
 	}
-	for _, address := range []string{r.nodeURL, r.plainURL} {
+	for _, address := range []string{r.nodeURL, r.pairURL, r.plainURL} {
 		cmd := exec.CommandContext(ctx, r.program, "migrate")
 		cmd.Env = append(os.Environ(), "POSTBUS_DATABASE_URL="+address)
 		if text, err := cmd.CombinedOutput(); err != nil {

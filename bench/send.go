@@ -7,210 +7,175 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
-
-	"github.com/jackc/pgx/v5"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
-	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-const (
-	callers = 64
-	conns   = 4
-
-	// writers is how many statements a node's writer keeps in flight
-	// (groupcommit.Options.InFlight).
-	writers = 2
-)
+// mainCallers is how many callers the goals beside gRPC and PostgreSQL alone are for.
+const mainCallers = 64
 
 // payload is a JSON text of 200 bytes.
 func payload() string {
 	return `{"order": 7, "text": "` + strings.Repeat("x", 200-24) + `"}`
 }
 
-// send measures what Send gives to many callers, beside gRPC and PostgreSQL alone.
-func (b *bench) send(ctx context.Context) (err error) {
-	r, err := b.newRig(ctx)
-	if err != nil {
+// send measures what Send gives to so many callers with so many messages a call.
+func (b *bench) send(ctx context.Context, callers, size int) (err error) {
+	c := &sending{load: load{callers, size, b.length}, mean: 1}
+	reps := b.fewer()
+	if callers == mainCallers {
+		c.length, reps = 2*b.length, b.reps
+	}
+	defer func() { err = errors.Join(err, c.end()) }()
+	if err := c.start(ctx, b); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	n, err := startNode(ctx, b.program, r.nodeURL)
-	if err != nil {
+	return c.experiment(ctx, b).perform(ctx, reps, b.out)
+}
+
+// A sending is what one comparison of Send needs.
+type sending struct {
+	load
+	rig  *rig
+	one  *node   // alone on its database
+	two  []*node // together on theirs
+	bare *part   // gRPC without anything behind it
+	mean float64 // rows that the one node stored in a statement, the last time it was measured
+	ends []func() error
+}
+
+func (c *sending) start(ctx context.Context, b *bench) error {
+	var err error
+	if c.rig, err = b.newRig(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
-	bare, err := startEcho(ctx)
-	if err != nil {
+	c.atEnd(func() error { return c.rig.end(ctx) })
+	if c.one, err = startNode(ctx, b.program, c.rig.nodeURL); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bare.end()) }()
-	for _, size := range []int{1, 100} {
-		if err := b.sendSize(ctx, r, n, bare, size); err != nil {
+	c.atEnd(c.one.end)
+	for range 2 {
+		n, err := startNode(ctx, b.program, c.rig.pairURL)
+		if err != nil {
 			return err
 		}
+		c.two = append(c.two, n)
+		c.atEnd(n.end)
 	}
+	if c.bare, err = startEcho(ctx); err != nil {
+		return err
+	}
+	c.atEnd(c.bare.end)
 	return nil
 }
 
-// sendSize is send with so many messages in each call.
-func (b *bench) sendSize(ctx context.Context, r *rig, n *node, bare *part, size int) error {
-	mean := 1.0 // rows that the node stored in a statement, the last time it was measured
-	throughNode := func(ctx context.Context) (sample, error) {
-		before, err := n.stored(ctx)
-		if err != nil {
-			return sample{}, err
-		}
-		s, err := b.calls(ctx, n.grpcAddr, size, n.process.pid(), r.postgres.PID())
-		if err != nil {
-			return s, err
-		}
-		after, err := n.stored(ctx)
-		mean = (after.messages - before.messages) / (after.batches - before.batches)
-		s.figures = append(s.figures, mean)
-		return s, err
+func (c *sending) atEnd(end func() error) { c.ends = append(c.ends, end) }
+
+// end ends what was started, the last first.
+func (c *sending) end() error {
+	var failures []error
+	for i := range c.ends {
+		failures = append(failures, c.ends[len(c.ends)-1-i]())
 	}
-	const node, again, grpcAlone, rowsAlone = "Postbus", "Postbus, again", "a: gRPC alone", "b: INSERT alone"
-	e := experiment{
-		title: fmt.Sprintf("Send, %d a call", size),
-		text: fmt.Sprintf("%d callers on %d connections, %d messages of 200 bytes of JSON a call. a: an empty unary grpc-go server, the same requests, as many results. "+
-			"b: INSERTs of as many rows as Postbus stored in a statement, over %d connections, into the same table of a database that nobody follows.", callers, conns, size, writers),
-		columns: []string{"messages/s", "rows a statement"},
+	return errors.Join(failures...)
+}
+
+// The names of the variants, in the tables and for the ratios.
+const (
+	viaOne     = "Postbus"
+	viaTwo     = "Postbus, two nodes"
+	viaAgain   = "Postbus, again"
+	grpcAlone  = "a: gRPC alone"
+	rowsAlone  = "a: INSERT alone"
+	eachInsert = "b: INSERT and commit each"
+	eachNotify = "c: INSERT, NOTIFY and commit each"
+	viaNATS    = "d: NATS JetStream"
+	viaRedis   = "e: Redis Streams"
+)
+
+func (c *sending) experiment(ctx context.Context, b *bench) *experiment {
+	postmaster := c.rig.postgres.PID()
+	e := &experiment{
+		title: fmt.Sprintf("Send, %d a call, %s", c.size, plural(c.callers, "caller")),
+		text: fmt.Sprintf("%s on up to %d connections, %s of 200 bytes of JSON a call, for %s. Nobody reads. The CPU time a message is that of client, servers and database together. "+
+			"a: an empty unary grpc-go server with the same requests and as many results, and INSERTs of as many rows as Postbus stored in a statement, over up to %d connections, into the same table of a database that nobody follows. "+
+			"b, c: a session for each caller, one message a transaction whatever the call; a session LISTENs. "+
+			"d: sync_interval always, one stream in files; 100 a call as an atomic batch, and with 64 callers as async publishes too, of which the better counts. e: appendonly yes, appendfsync always, a connection for each caller; 100 a call in one MULTI.",
+			plural(c.callers, "caller"), conns, plural(c.size, "message"), c.length, writers),
+		columns: append(rateColumns(), "rows a statement"),
 		variants: []variant{
-			{node, "", throughNode},
-			{grpcAlone, "", func(ctx context.Context) (sample, error) {
-				s, err := b.calls(ctx, bare.addr, size, bare.process.pid(), r.postgres.PID())
-				s.figures = append(s.figures, 0)
+			{name: viaOne, run: func(ctx context.Context) (sample, error) {
+				s, err := c.through(ctx, c.one)
+				if err == nil {
+					c.mean = s.figures[3]
+				}
 				return s, err
 			}},
-			{rowsAlone, "", func(ctx context.Context) (sample, error) { return b.inserts(ctx, r, mean) }},
-			{again, "", throughNode},
+			{name: viaTwo, run: func(ctx context.Context) (sample, error) { return c.through(ctx, c.two...) }},
+			{name: grpcAlone, run: noRows(func(ctx context.Context) (sample, error) {
+				return c.calls(ctx, []string{c.bare.addr}, []int{c.bare.process.pid()}, postmaster)
+			})},
+			{name: rowsAlone, run: func(ctx context.Context) (sample, error) { return c.inserts(ctx, c.rig, c.mean) }},
+			{name: eachInsert, run: noRows(func(ctx context.Context) (sample, error) {
+				return c.each(ctx, c.rig.plainURL, insertOne, 0, postmaster)
+			})},
+			{name: eachNotify, run: noRows(func(ctx context.Context) (s sample, err error) {
+				stop, err := listen(ctx, c.rig.plainURL, "bench")
+				if err != nil {
+					return s, err
+				}
+				defer func() { err = errors.Join(err, stop()) }()
+				return c.each(ctx, c.rig.plainURL, insertRing, 0, postmaster)
+			})},
 		},
-		ratios: []ratio{
-			{"Postbus / (a and b, one after the other: 1/(1/a + 1/b))", "≥ 0.6", func(f map[string][]float64) float64 {
-				return f[node][0] / inSeries(f[grpcAlone][0], f[rowsAlone][0])
-			}},
-			{"Postbus / a", "", divide(node, grpcAlone, 0)},
-			{"Postbus / b", "", divide(node, rowsAlone, 0)},
-			{"Postbus against itself", "", divide(again, node, 0)},
-		},
 	}
-	return e.perform(ctx, b.reps, b.out)
+	rivals := c.rivals(ctx, b, e)
+	e.variants = append(e.variants, variant{name: viaAgain, run: func(ctx context.Context) (sample, error) { return c.through(ctx, c.one) }})
+	e.ratios = c.ratios(rivals)
+	return e
 }
 
-// calls measures Send at target.
-func (b *bench) calls(ctx context.Context, target string, size, server, postmaster int) (sample, error) {
-	clients := make([]postbusv1.BusServiceClient, conns)
-	for i := range clients {
-		conn, err := dial(target)
-		if err != nil {
-			return sample{}, err
-		}
-		defer conn.Close()
-		clients[i] = postbusv1.NewBusServiceClient(conn)
+// through measures Send at nodes, callers spread over all, and the rows of their statements.
+func (c *sending) through(ctx context.Context, nodes ...*node) (sample, error) {
+	var targets []string
+	var servers []int
+	for _, n := range nodes {
+		targets, servers = append(targets, n.grpcAddr), append(servers, n.process.pid())
 	}
-	requests := make([]*postbusv1.SendRequest, callers)
-	for i := range requests {
-		requests[i] = &postbusv1.SendRequest{Messages: make([]*postbusv1.Message, size)}
-		for j := range requests[i].Messages {
-			requests[i].Messages[j] = &postbusv1.Message{
-				Channel: fmt.Sprintf("bench-%d", i),
-				Body:    &postbusv1.Message_Json{Json: payload()},
-			}
-		}
-	}
-	m, err := newMeter(server, postmaster)
+	before, err := storedBy(ctx, nodes)
 	if err != nil {
 		return sample{}, err
 	}
-	made, wall, err := hammer(ctx, callers, b.length, func(ctx context.Context, caller int) error {
-		response, err := clients[caller%conns].Send(ctx, requests[caller])
-		if err == nil && len(response.GetResults()) != size {
-			return fmt.Errorf("%d results for %d messages", len(response.GetResults()), size)
-		}
-		return err
-	})
+	s, err := c.calls(ctx, targets, servers, c.rig.postgres.PID())
 	if err != nil {
-		return sample{}, err
+		return s, err
 	}
-	return m.sample(float64(made) * float64(size) / wall.Seconds())
+	after, err := storedBy(ctx, nodes)
+	s.figures = append(s.figures, (after.messages-before.messages)/(after.batches-before.batches))
+	return s, err
 }
 
-// dial returns a connection to a gRPC server on this machine, with gRPC's defaults.
-func dial(target string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
-}
-
-// inserts measures bare INSERTs of mean rows, in statements that commit by themselves.
-func (b *bench) inserts(ctx context.Context, r *rig, mean float64) (sample, error) {
-	sessions, end, err := connect(ctx, r.plainURL, writers)
-	if err != nil {
-		return sample{}, err
-	}
-	defer end()
-	const statement = "INSERT INTO postbus.bus (channel, type, json) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])"
-	for _, session := range sessions {
-		if _, err := session.Prepare(ctx, "insert", statement); err != nil {
-			return sample{}, err
-		}
-	}
-	most := int(mean) + 1
-	channels, types, bodies := make([]string, most), make([]string, most), make([]string, most)
-	for i := range most {
-		channels[i], bodies[i] = fmt.Sprintf("bench-%d", i%callers), payload()
-	}
-	m, err := newMeter(0, r.postgres.PID())
-	if err != nil {
-		return sample{}, err
-	}
-	var statements, stored atomic.Int64
-	_, wall, err := hammer(ctx, writers, b.length, func(ctx context.Context, writer int) error {
-		n := rowsOf(statements.Add(1)-1, mean)
-		stored.Add(int64(n))
-		_, err := sessions[writer].Exec(ctx, "insert", channels[:n], types[:n], bodies[:n])
-		return err
-	})
-	if err != nil {
-		return sample{}, err
-	}
-	return m.sample(float64(stored.Load())/wall.Seconds(), float64(stored.Load())/float64(statements.Load()))
-}
-
-// rowsOf returns how many rows the i-th statement has, so that all of them together have
-// the given mean and none is empty.
-func rowsOf(i int64, mean float64) int {
-	mean = max(mean, 1)
-	return int(int64(float64(i+1)*mean) - int64(float64(i)*mean))
-}
-
-// connect opens n sessions; end closes them.
-func connect(ctx context.Context, address string, n int) (sessions []*pgx.Conn, end func(), err error) {
-	end = func() {
-		for _, session := range sessions {
-			session.Close(context.WithoutCancel(ctx))
-		}
-	}
-	for range n {
-		session, err := pgx.Connect(ctx, address)
-		if err != nil {
-			end()
-			return nil, nil, err
-		}
-		sessions = append(sessions, session)
-	}
-	return sessions, end, nil
-}
-
-// stored is what a node's writer has done since its start.
+// stored is what the writers of nodes have done since their start.
 type stored struct{ messages, batches float64 }
 
-func (n *node) stored(ctx context.Context) (stored, error) {
-	messages, err := n.metric(ctx, "postbus_send_messages_total")
-	if err != nil {
-		return stored{}, err
+func storedBy(ctx context.Context, nodes []*node) (stored, error) {
+	var all stored
+	for _, n := range nodes {
+		messages, err := n.metric(ctx, "postbus_send_messages_total")
+		if err != nil {
+			return all, err
+		}
+		batches, err := n.metric(ctx, "postbus_send_batches_total")
+		if err != nil {
+			return all, err
+		}
+		all.messages += messages
+		all.batches += batches
 	}
-	batches, err := n.metric(ctx, "postbus_send_batches_total")
-	return stored{messages, batches}, err
+	return all, nil
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -50,8 +50,19 @@ func figure(value float64) string {
 
 // spread writes the median of values and, behind it, their bounds.
 func spread(values []float64) string {
+	if math.IsNaN(median(values)) {
+		return figure(math.NaN())
+	}
+	return fmt.Sprintf("%s (%s)", figure(median(values)), reach(values))
+}
+
+// reach writes the bounds of values.
+func reach(values []float64) string {
 	least, most := bounds(values)
-	return fmt.Sprintf("%s (%s–%s)", figure(median(values)), figure(least), figure(most))
+	if math.IsNaN(least) {
+		return figure(least)
+	}
+	return figure(least) + "–" + figure(most)
 }
 
 func seconds(d time.Duration) float64 { return d.Seconds() }
@@ -62,6 +73,10 @@ func (e *experiment) results(out io.Writer, runs map[string][]sample) {
 	t := table{header: append([]string{""}, e.columns...)}
 	t.header = append(t.header, "goal", "wall s", "CPU s: client", "server", "database")
 	for _, v := range e.variants {
+		if why, lost := e.lost[v.name]; lost {
+			t.add(append([]string{v.name, "not measured: " + why}, make([]string, len(t.header)-2)...)...)
+			continue
+		}
 		row := []string{v.name}
 		for i := range e.columns {
 			row = append(row, spread(pluck(runs[v.name], func(s sample) float64 { return s.figures[i] })))

@@ -1,0 +1,51 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// highest returns how many messages a second go this way when the callers of the main
+// goals send one a call as fast as they can, and a reader takes them all.
+func (r *route) highest(ctx context.Context, length time.Duration) (rate float64, err error) {
+	l := load{mainCallers, 1, length}
+	receiving, err := dial(r.to)
+	if err != nil {
+		return 0, err
+	}
+	defer receiving.Close()
+	channels := make([]string, l.callers)
+	for i := range channels {
+		channels[i] = fmt.Sprintf("bench-%d", i)
+	}
+	reading, stop := context.WithCancel(ctx)
+	stream, err := subscribe(reading, receiving, channels...)
+	if err != nil {
+		stop()
+		return 0, err
+	}
+	ended := make(chan struct{}) // closed when the stream has; then lost is set
+	var lost error
+	go func() {
+		defer close(ended)
+		for lost == nil {
+			_, lost = stream.Recv()
+		}
+	}()
+	s, err := l.calls(ctx, []string{r.from}, r.servers, r.postmaster)
+	select {
+	case <-ended:
+		err = errors.Join(err, fmt.Errorf("the reader lost its stream: %w", lost))
+	default:
+	}
+	stop()
+	<-ended
+	if err != nil {
+		return 0, err
+	}
+	return s.figures[0], nil
+}

@@ -1,0 +1,199 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+// A route is a way for messages: sent to one server, received from it or from another.
+type route struct {
+	from, to   string
+	servers    []int // process numbers
+	postmaster int
+	nodes      []*node // must be asleep before a measurement
+	rate       float64 // messages a second
+	loses      bool    // messages may get lost
+}
+
+const (
+	// arrival is how long after the last answer everything must have come.
+	arrival = 10 * time.Second
+
+	// lossArrival is the same where it need not: late is lost then.
+	lossArrival = 2 * time.Second
+)
+
+// A journey is what happened to one message, measured from the begin of all.
+type journey struct{ due, answered, arrived time.Duration }
+
+// A numbered payload says which message it is.
+type numbered struct {
+	Number int    `json:"number"`
+	Text   string `json:"text"`
+}
+
+// journeys sends at the rate for length and measures each message until it has come back.
+func (r *route) journeys(ctx context.Context, length time.Duration) (sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, length+time.Minute)
+	defer cancel()
+	for _, n := range r.nodes {
+		if err := n.untilAsleep(ctx); err != nil {
+			return sample{}, err
+		}
+	}
+	sending, err := dial(r.from)
+	if err != nil {
+		return sample{}, err
+	}
+	defer sending.Close()
+	receiving, err := dial(r.to)
+	if err != nil {
+		return sample{}, err
+	}
+	defer receiving.Close()
+	channel := fmt.Sprintf("latency-%d", rand.Uint64())
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	stream, err := subscribe(reading, receiving, channel)
+	if err != nil {
+		return sample{}, err
+	}
+	m, err := meterAll(r.servers, r.postmaster)
+	if err != nil {
+		return sample{}, err
+	}
+	all := make([]journey, max(int(length.Seconds()*r.rate), 1))
+	received := make(chan struct{})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(received)
+		if err := receive(stream, channel, m.began, all); reading.Err() == nil {
+			return err
+		}
+		return nil // what is missing shows in all
+	})
+	group.Go(func() error {
+		defer stop()
+		if err := r.sendAtPace(ctx, postbusv1.NewBusServiceClient(sending), channel, m.began, all); err != nil {
+			return err
+		}
+		select {
+		case <-received:
+		case <-time.After(r.patience()):
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return sample{}, err
+	}
+	figures, lost := timings(all)
+	if lost > 0 && !r.loses {
+		return sample{}, fmt.Errorf("%d of %d messages did not arrive within %s", lost, len(all), arrival)
+	}
+	return m.sample(append(figures, float64(len(all))/all[len(all)-1].due.Seconds(), float64(lost))...)
+}
+
+func (r *route) patience() time.Duration {
+	if r.loses {
+		return lossArrival
+	}
+	return arrival
+}
+
+// timings returns the percentiles of what arrived, in milliseconds, and how many did not.
+func timings(all []journey) (figures []float64, lost int) {
+	var whole, rest []float64
+	for _, j := range all {
+		if j.arrived == 0 {
+			lost++
+			continue
+		}
+		whole = append(whole, 1000*(j.arrived-j.due).Seconds())
+		rest = append(rest, 1000*(j.arrived-j.answered).Seconds())
+	}
+	return []float64{
+		percentile(whole, 50), percentile(whole, 90), percentile(whole, 99),
+		percentile(rest, 50), percentile(rest, 99),
+	}, lost
+}
+
+// sendAtPace sends all, and does not wait for the answer of one before it sends the next.
+// A message is due by the clock, so that a stall shows in all that it delays, even where
+// a second's worth is under way and the next must wait after all.
+func (r *route) sendAtPace(ctx context.Context, bus postbusv1.BusServiceClient, channel string, began time.Time, all []journey) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(int(r.rate), 1))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	due := time.Now()
+	for i := range all {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return group.Wait()
+		}
+		all[i].due = due.Sub(began)
+		group.Go(func() error {
+			body, err := json.Marshal(numbered{i, strings.Repeat("x", 170)})
+			if err != nil {
+				return err
+			}
+			_, err = bus.Send(ctx, &postbusv1.SendRequest{Messages: []*postbusv1.Message{
+				{Channel: channel, Body: &postbusv1.Message_Json{Json: string(body)}},
+			}})
+			all[i].answered = time.Since(began)
+			return err
+		})
+		// Half to one and a half of the mean: in step with nobody's timers.
+		due = due.Add(time.Duration((0.5 + rand.Float64()) * float64(time.Second) / r.rate))
+		timer.Reset(time.Until(due))
+	}
+	return group.Wait()
+}
+
+// receive notes the arrival of each message until all have come.
+func receive(stream postbusv1.BusService_SubscribeClient, channel string, began time.Time, all []journey) error {
+	for got := 0; got < len(all); {
+		response, err := stream.Recv()
+		if err != nil {
+			return fmt.Errorf("after %d of %d messages: %w", got, len(all), err)
+		}
+		now := time.Since(began)
+		for _, n := range response.GetNotifications() {
+			if n.GetChannel() != channel {
+				continue // the loop by hand knows no channels
+			}
+			var message numbered
+			if err := json.Unmarshal([]byte(n.GetJson()), &message); err != nil {
+				return err
+			}
+			if message.Number < 0 || message.Number >= len(all) || all[message.Number].arrived != 0 {
+				return fmt.Errorf("message %d arrived, which was not sent or has come already", message.Number)
+			}
+			all[message.Number].arrived = now
+			got++
+		}
+	}
+	return nil
+}
+
+// subscribe returns a stream that misses nothing from now on.
+func subscribe(ctx context.Context, conn *grpc.ClientConn, channels ...string) (postbusv1.BusService_SubscribeClient, error) {
+	stream, err := postbusv1.NewBusServiceClient(conn).Subscribe(ctx, &postbusv1.SubscribeRequest{Channels: channels})
+	if err != nil {
+		return nil, err
+	}
+	_, err = stream.Recv()
+	return stream, err
+}
