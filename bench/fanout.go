@@ -1,0 +1,184 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+const (
+	fanoutChannel = "fanout"
+	// minBursts is how many bursts a run has at least, however long they take.
+	minBursts = 3
+)
+
+// A shape is who reads, and over how many connections.
+type shape struct{ readers, conns int }
+
+// fanout measures what a delivery costs when many read the same channel, beside a bare
+// grpc-go server that sends prepared bytes to the same streams.
+func (b *bench) fanout(ctx context.Context) (err error) {
+	shapes := []shape{{100, 4}, {100, 100}, {1_000, 4}, {1_000, 1_000}, {10_000, 4}, {10_000, 10_000}}
+	if b.quick {
+		shapes = shapes[2:4]
+	}
+	if err := needFiles(shapes[len(shapes)-1].conns); err != nil {
+		return err
+	}
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	report := newFanoutReport()
+	for _, s := range shapes {
+		if err := b.fanoutShape(ctx, r, s, report); err != nil {
+			return fmt.Errorf("%d readers on %d connections: %w", s.readers, s.conns, err)
+		}
+	}
+	report.print(b.out)
+	return nil
+}
+
+// fanoutShape measures one shape: all servers and all streams are open all the time, and
+// the variants take turns.
+func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanoutReport) (err error) {
+	n, err := startNode(ctx, b.program, r.nodeURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.end()) }()
+	bare, err := startPart(ctx, 30*time.Second, nil, "bare-server")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bare.end()) }()
+	plan := sinkPlan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+	var sinks [2]*farSink
+	for i, target := range []string{n.grpcAddr, bare.addr} {
+		plan.Target = target
+		if sinks[i], err = startSink(ctx, plan); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, sinks[i].end()) }()
+	}
+	conn, err := dial(n.grpcAddr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	bus := postbusv1.NewBusServiceClient(conn)
+
+	long, short := b.pick(1500*time.Millisecond, 400*time.Millisecond), b.pick(600*time.Millisecond, 200*time.Millisecond)
+	for _, size := range []int{1, 32} {
+		toNode := func(channel string) func(context.Context) error {
+			return func(ctx context.Context) error { return sendBurst(ctx, bus, channel, size) }
+		}
+		toBare := func(way string) func(context.Context) error {
+			return func(context.Context) error {
+				_, err := fmt.Fprintln(bare.in, way, size)
+				return err
+			}
+		}
+		server, other := meterOf(n.process.pid(), r.postgres.PID()), meterOf(bare.process.pid(), 0)
+		rows, err := b.rounds(ctx, fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), []round{
+			{throughNode, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, server, sinks[0], size, long, toNode(fanoutChannel))
+			}},
+			{bareStrict, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, other, sinks[1], size, long, toBare("strict"))
+			}},
+			{barePlain, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, other, sinks[1], size, short, toBare("plain"))
+			}},
+			{sendsAlone, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, server, nil, size, short, toNode("nobody"))
+			}},
+		})
+		if err != nil {
+			return err
+		}
+		report.add(of, size, rows)
+	}
+	return nil
+}
+
+// sendBurst sends size messages in one call.
+func sendBurst(ctx context.Context, bus postbusv1.BusServiceClient, channel string, size int) error {
+	request := &postbusv1.SendRequest{Messages: make([]*postbusv1.Message, size)}
+	for i := range request.Messages {
+		request.Messages[i] = &postbusv1.Message{Channel: channel, Body: &postbusv1.Message_Json{Json: payload()}}
+	}
+	_, err := bus.Send(ctx, request)
+	return err
+}
+
+// What a sample of bursts has in its figures.
+const (
+	burstCount = iota
+	burstDeliveries
+	burstResponses
+	burstSinkCPU // seconds
+)
+
+// bursts sends burst after burst, each when every reader of to has got the one before,
+// until length is over. Without to nobody reads.
+func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size int, length time.Duration, send func(context.Context) error) (sample, error) {
+	before, readers := 0.0, 0
+	if to != nil {
+		var err error
+		if before, err = to.check(); err != nil {
+			return sample{}, err
+		}
+		if err := to.expect(size); err != nil {
+			return sample{}, err
+		}
+		readers = to.plan.Readers
+	}
+	sinkCPU, err := to.cpu()
+	if err != nil {
+		return sample{}, err
+	}
+	m, err := begin()
+	if err != nil {
+		return sample{}, err
+	}
+	count := 0
+	for ; count < minBursts || time.Since(m.began) < length; count++ {
+		if err := send(ctx); err != nil {
+			return sample{}, err
+		}
+		if to == nil {
+			continue
+		}
+		if err := to.wait(size); err != nil {
+			return sample{}, fmt.Errorf("burst %d: %w", count+1, err)
+		}
+	}
+	s, err := m.sample(float64(count), float64(count*size*readers), 0, 0)
+	if err != nil || to == nil {
+		return s, err
+	}
+	spent, err := to.cpu()
+	if err != nil {
+		return s, err
+	}
+	after, err := to.check()
+	s.figures[burstResponses], s.figures[burstSinkCPU] = after-before, spent-sinkCPU
+	return s, err
+}
+
+func meterOf(server, postmaster int) func() (*meter, error) {
+	return func() (*meter, error) { return newMeter(server, postmaster) }
+}
+
+// printSection writes what heads each section of the report.
+func printSection(out io.Writer, title, text string) {
+	fmt.Fprintf(out, "\n### %s\n\n%s\n", title, text)
+}

@@ -1,0 +1,133 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// burstPatience is how long one burst may take to come to all readers.
+const burstPatience = time.Minute
+
+// sinkPart is a sink as a process. Its argument is the plan. It is asked
+//
+//	expect STEP   and answers "ok"; from then on it says "got" whenever all readers
+//	              together have got STEP more notifications
+//	check COUNT   and answers with the number of responses that had notifications, if every reader has got
+//	              COUNT notifications since the begin; else it says why not and ends
+func sinkPart(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
+	if len(args) != 1 {
+		return fmt.Errorf("sink: %d arguments, must be 1", len(args))
+	}
+	var plan sinkPlan
+	if err := json.Unmarshal([]byte(args[0]), &plan); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	s, err := openSink(ctx, plan, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	var mu sync.Mutex // guards out
+	say := func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintln(out, text)
+	}
+	say("ready sink")
+	obeyed := make(chan error, 1)
+	go func() { obeyed <- s.obey(in, say) }()
+	select {
+	case err := <-s.failed:
+		return err
+	case err := <-obeyed:
+		return err
+	}
+}
+
+func (s *sink) obey(in io.Reader, say func(string)) error {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		var word string
+		var number int64
+		if _, err := fmt.Sscan(lines.Text(), &word, &number); err != nil {
+			return fmt.Errorf("%q: %w", lines.Text(), err)
+		}
+		switch word {
+		case "expect":
+			s.expect(number, func() { say("got") })
+			say("ok")
+		case "check":
+			if err := s.check(number); err != nil {
+				return err
+			}
+			say(fmt.Sprint(s.responses()))
+		default:
+			return fmt.Errorf("%q: no such request", word)
+		}
+	}
+	return lines.Err()
+}
+
+// A farSink is a sink in another process.
+type farSink struct {
+	*part
+	plan sinkPlan
+	sent int64 // messages since the begin
+}
+
+// startSink starts a sink as a process and returns when its streams are open.
+func startSink(ctx context.Context, plan sinkPlan) (*farSink, error) {
+	text, err := json.Marshal(plan)
+	if err != nil {
+		return nil, err
+	}
+	p, err := startPart(ctx, openPatience, nil, "sink", string(text))
+	if err != nil {
+		return nil, err
+	}
+	return &farSink{part: p, plan: plan}, nil
+}
+
+// expect announces bursts of so many messages.
+func (f *farSink) expect(size int) error {
+	_, err := f.ask(fmt.Sprintf("expect %d", int64(size)*int64(f.plan.Readers)))
+	return err
+}
+
+// wait returns when all readers have got the whole burst.
+func (f *farSink) wait(size int) error {
+	line, err := f.line(burstPatience)
+	if err == nil && line != "got\n" {
+		err = fmt.Errorf("the sink said %q", line)
+	}
+	f.sent += int64(size)
+	return err
+}
+
+// check returns how many responses have come, if every reader has got every message.
+func (f *farSink) check() (responses float64, err error) {
+	line, err := f.ask(fmt.Sprintf("check %d", f.sent))
+	if err != nil {
+		return 0, err
+	}
+	_, err = fmt.Sscan(line, &responses)
+	return responses, err
+}
+
+// cpu returns the seconds of CPU time that the sink has spent; 0 without one.
+func (f *farSink) cpu() (float64, error) {
+	if f == nil {
+		return 0, nil
+	}
+	own, err := readStat(strconv.Itoa(f.process.pid()))
+	return own.own.Seconds(), err
+}
