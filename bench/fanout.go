@@ -60,6 +60,11 @@ func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanou
 	}
 	defer func() { err = errors.Join(err, bare.end()) }()
 	plan := sinkPlan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.process.said.text(), bare.process.said.text())
+		}
+	}()
 	var sinks [2]*farSink
 	for i, target := range []string{n.grpcAddr, bare.addr} {
 		plan.Target = target
@@ -129,49 +134,56 @@ const (
 
 // bursts sends burst after burst, each when every reader of to has got the one before,
 // until length is over. Without to nobody reads.
-func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size int, length time.Duration, send func(context.Context) error) (sample, error) {
-	before, readers := 0.0, 0
+func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size int, length time.Duration, send func(context.Context) error) (s sample, err error) {
+	var responses, spent float64
 	if to != nil {
-		var err error
-		if before, err = to.check(); err != nil {
-			return sample{}, err
+		if responses, err = to.responses(); err != nil {
+			return s, err
 		}
-		if err := to.expect(size); err != nil {
-			return sample{}, err
+		if spent, err = to.cpu(); err != nil {
+			return s, err
 		}
-		readers = to.plan.Readers
-	}
-	sinkCPU, err := to.cpu()
-	if err != nil {
-		return sample{}, err
 	}
 	m, err := begin()
 	if err != nil {
-		return sample{}, err
-	}
-	count := 0
-	for ; count < minBursts || time.Since(m.began) < length; count++ {
-		if err := send(ctx); err != nil {
-			return sample{}, err
-		}
-		if to == nil {
-			continue
-		}
-		if err := to.wait(size); err != nil {
-			return sample{}, fmt.Errorf("burst %d: %w", count+1, err)
-		}
-	}
-	s, err := m.sample(float64(count), float64(count*size*readers), 0, 0)
-	if err != nil || to == nil {
 		return s, err
 	}
-	spent, err := to.cpu()
+	count, deliveries := 0, 0
+	for ; count < minBursts || time.Since(m.began) < length; count++ {
+		if to == nil {
+			err = send(ctx)
+		} else {
+			deliveries += size * to.plan.Readers
+			err = to.burst(ctx, size, send)
+		}
+		if err != nil {
+			return s, fmt.Errorf("burst %d: %w", count+1, err)
+		}
+	}
+	if s, err = m.sample(float64(count), float64(deliveries), 0, 0); err != nil || to == nil {
+		return s, err
+	}
+	spentAfter, err := to.cpu()
 	if err != nil {
 		return s, err
 	}
-	after, err := to.check()
-	s.figures[burstResponses], s.figures[burstSinkCPU] = after-before, spent-sinkCPU
-	return s, err
+	responsesAfter, err := to.responses()
+	if err != nil {
+		return s, err
+	}
+	s.figures[burstResponses], s.figures[burstSinkCPU] = responsesAfter-responses, spentAfter-spent
+	return s, to.check()
+}
+
+// burst sends size messages that every reader gets, and returns when it has.
+func (f *farSink) burst(ctx context.Context, size int, send func(context.Context) error) error {
+	if err := f.expect(int64(size) * int64(f.plan.Readers)); err != nil {
+		return err
+	}
+	if err := send(ctx); err != nil {
+		return err
+	}
+	return f.wait()
 }
 
 func meterOf(server, postmaster int) func() (*meter, error) {

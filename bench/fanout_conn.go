@@ -36,14 +36,15 @@ type sinkConn struct {
 	in       *bufio.Reader
 	headers  *hpack.Decoder
 	ended    map[string]string // the trailers of a stream that has ended
-	unasked  int               // bytes that no WINDOW_UPDATE has given back
 	unopened int               // streams without a first response
 	opened   chan error        // one slot: the first responses of all streams, or why not
 	closed   chan struct{}     // closed when the reading goroutine has ended
 	closing  chan struct{}     // closed by close
 
-	mu  sync.Mutex // guards out, which the opening and the reading goroutine write to
-	out *http2.Framer
+	mu      sync.Mutex // guards what follows, and unasked of the readers
+	out     *http2.Framer
+	unasked int  // bytes that no WINDOW_UPDATE has given back
+	stalled bool // give nothing back
 }
 
 // open connects the readers [from, to) and returns when each has its first response.
@@ -64,8 +65,12 @@ func (s *sink) open(ctx context.Context, from, to int) (*sinkConn, error) {
 		ended: map[string]string{},
 	}
 	c.headers = hpack.NewDecoder(4096, func(f hpack.HeaderField) { c.ended[f.Name] = f.Value })
+	err = c.greet() // first of all: the server's settings are acknowledged behind it
 	go c.run()
-	if err := c.request(); err != nil {
+	if err == nil {
+		err = c.request()
+	}
+	if err != nil {
 		return c, err
 	}
 	select {
@@ -78,13 +83,13 @@ func (s *sink) open(ctx context.Context, from, to int) (*sinkConn, error) {
 	}
 }
 
-// request writes the connection's preface and opens its streams.
-func (c *sinkConn) request() error {
+// greet writes the connection's preface and settings.
+func (c *sinkConn) greet() error {
 	window := uint32(c.sink.plan.Window)
-	if _, err := io.WriteString(c.conn, http2.ClientPreface); err != nil {
-		return err
-	}
-	err := c.write(func(out *http2.Framer) error {
+	return c.write(func(out *http2.Framer) error {
+		if _, err := io.WriteString(c.conn, http2.ClientPreface); err != nil {
+			return err
+		}
 		if err := out.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
 			return err
 		}
@@ -93,9 +98,10 @@ func (c *sinkConn) request() error {
 		}
 		return out.WriteWindowUpdate(0, window-firstWindow)
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// request opens the streams.
+func (c *sinkConn) request() error {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for i := range c.to - c.from {
@@ -224,20 +230,34 @@ func (c *sinkConn) data(stream uint32, payload []byte) (int, error) {
 			c.opened <- nil
 		}
 	}
-	return n, errors.Join(c.giveBack(&r.unasked, stream, len(payload)), c.giveBack(&c.unasked, 0, len(payload)))
+	return n, c.write(func(out *http2.Framer) error {
+		r.unasked += len(payload)
+		c.unasked += len(payload)
+		return errors.Join(c.giveBack(out, stream, &r.unasked, c.sink.plan.Window), c.giveBack(out, 0, &c.unasked, max(c.sink.plan.Window, firstWindow)))
+	})
 }
 
 // giveBack lets the server send as many bytes as were read, once they are half a window.
-func (c *sinkConn) giveBack(unasked *int, stream uint32, size int) error {
-	window := c.sink.plan.Window
-	if stream == 0 {
-		window = max(window, firstWindow)
-	}
-	if *unasked += size; *unasked < window/2 {
+func (c *sinkConn) giveBack(out *http2.Framer, stream uint32, unasked *int, window int) error {
+	if c.stalled || *unasked < window/2 {
 		return nil
 	}
-	size, *unasked = *unasked, 0
-	return c.write(func(out *http2.Framer) error { return out.WriteWindowUpdate(stream, uint32(size)) })
+	size := *unasked
+	*unasked = 0
+	return out.WriteWindowUpdate(stream, uint32(size))
+}
+
+// stall makes the connection look like that of a program which does not read: pings are
+// answered, and no window is given back until it is called with false.
+func (c *sinkConn) stall(stalled bool) error {
+	return c.write(func(out *http2.Framer) error {
+		c.stalled = stalled
+		var all []error
+		for i := range c.to - c.from {
+			all = append(all, c.giveBack(out, uint32(2*i+1), &c.sink.readers[c.from+i].unasked, c.sink.plan.Window))
+		}
+		return errors.Join(append(all, c.giveBack(out, 0, &c.unasked, max(c.sink.plan.Window, firstWindow)))...)
+	})
 }
 
 // close ends the connection and waits for its goroutine.

@@ -19,10 +19,10 @@ const burstPatience = time.Minute
 
 // sinkPart is a sink as a process. Its argument is the plan. It is asked
 //
-//	expect STEP   and answers "ok"; from then on it says "got" whenever all readers
-//	              together have got STEP more notifications
-//	check COUNT   and answers with the number of responses that had notifications, if every reader has got
-//	              COUNT notifications since the begin; else it says why not and ends
+//	until COUNT   and says "got" once all readers together have got COUNT notifications
+//	              since the begin
+//	check COUNT   and answers "ok" if every reader has got COUNT; else it fails
+//	responses 0   and answers how many responses had notifications
 func sinkPart(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
 	if len(args) != 1 {
 		return fmt.Errorf("sink: %d arguments, must be 1", len(args))
@@ -31,17 +31,17 @@ func sinkPart(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 	if err := json.Unmarshal([]byte(args[0]), &plan); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
-	s, err := openSink(ctx, plan, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.close()) }()
 	var mu sync.Mutex // guards out
 	say := func(text string) {
 		mu.Lock()
 		defer mu.Unlock()
 		fmt.Fprintln(out, text)
 	}
+	s, err := openSink(ctx, plan, nil, func() { say("got") })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	say("ready sink")
 	obeyed := make(chan error, 1)
 	go func() { obeyed <- s.obey(in, say) }()
@@ -62,13 +62,14 @@ func (s *sink) obey(in io.Reader, say func(string)) error {
 			return fmt.Errorf("%q: %w", lines.Text(), err)
 		}
 		switch word {
-		case "expect":
-			s.expect(number, func() { say("got") })
-			say("ok")
+		case "until":
+			s.until(number)
 		case "check":
 			if err := s.check(number); err != nil {
 				return err
 			}
+			say("ok")
+		case "responses":
 			say(fmt.Sprint(s.responses()))
 		default:
 			return fmt.Errorf("%q: no such request", word)
@@ -80,8 +81,8 @@ func (s *sink) obey(in io.Reader, say func(string)) error {
 // A farSink is a sink in another process.
 type farSink struct {
 	*part
-	plan sinkPlan
-	sent int64 // messages since the begin
+	plan      sinkPlan
+	delivered int64 // to all readers, since the begin
 }
 
 // startSink starts a sink as a process and returns when its streams are open.
@@ -97,30 +98,36 @@ func startSink(ctx context.Context, plan sinkPlan) (*farSink, error) {
 	return &farSink{part: p, plan: plan}, nil
 }
 
-// expect announces bursts of so many messages.
-func (f *farSink) expect(size int) error {
-	_, err := f.ask(fmt.Sprintf("expect %d", int64(size)*int64(f.plan.Readers)))
+// expect announces so many more notifications. Behind it comes wait.
+func (f *farSink) expect(notifications int64) error {
+	f.delivered += notifications
+	_, err := fmt.Fprintln(f.in, "until", f.delivered)
 	return err
 }
 
-// wait returns when all readers have got the whole burst.
-func (f *farSink) wait(size int) error {
+// wait returns when all that was expected has come.
+func (f *farSink) wait() error {
 	line, err := f.line(burstPatience)
 	if err == nil && line != "got\n" {
 		err = fmt.Errorf("the sink said %q", line)
 	}
-	f.sent += int64(size)
 	return err
 }
 
-// check returns how many responses have come, if every reader has got every message.
-func (f *farSink) check() (responses float64, err error) {
-	line, err := f.ask(fmt.Sprintf("check %d", f.sent))
+// check returns an error unless every reader has got an equal part of what was expected.
+func (f *farSink) check() error {
+	_, err := f.ask(fmt.Sprintf("check %d", f.delivered/int64(f.plan.Readers)))
+	return err
+}
+
+// responses returns how many responses with notifications have come.
+func (f *farSink) responses() (count float64, err error) {
+	line, err := f.ask("responses 0")
 	if err != nil {
 		return 0, err
 	}
-	_, err = fmt.Sscan(line, &responses)
-	return responses, err
+	_, err = fmt.Sscan(line, &count)
+	return count, err
 }
 
 // cpu returns the seconds of CPU time that the sink has spent; 0 without one.

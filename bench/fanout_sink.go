@@ -40,10 +40,9 @@ type sink struct {
 	// arrived is told what each read of a connection has brought to a reader, by the
 	// connection's goroutine. Optional.
 	arrived func(reader, notifications int)
-	// reached is told, once for each, that all readers together have got another step
-	// of notifications. Set by expect.
+	// reached is called, once for each call of until, when its mark is passed.
 	reached func()
-	step    atomic.Int64
+	mark    atomic.Int64 // 0: none
 	total   atomic.Int64
 
 	failed chan error // one slot: the first failure of a connection
@@ -51,7 +50,7 @@ type sink struct {
 
 // openSink opens all streams and returns when each has got its first response: from then
 // on it misses nothing.
-func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notifications int)) (*sink, error) {
+func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notifications int), reached func()) (*sink, error) {
 	if plan.Window == 0 {
 		plan.Window = wideWindow
 	}
@@ -60,7 +59,7 @@ func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notificat
 		readers: make([]reader, plan.Readers),
 		conns:   make([]*sinkConn, plan.Conns),
 		arrived: arrived,
-		reached: func() {},
+		reached: reached,
 		failed:  make(chan error, 1),
 	}
 	var group errgroup.Group
@@ -88,21 +87,17 @@ func (s *sink) request(reader int) ([]byte, error) {
 	return proto.Marshal(request)
 }
 
-// expect makes every step notifications from now on a call of reached. Nothing may be on
-// its way.
-func (s *sink) expect(step int64, reached func()) {
-	s.reached = reached
-	s.total.Store(0)
-	s.step.Store(step)
+// until makes reached be called once all readers together have got so many notifications
+// since the begin, at once if they have. There is one mark at a time.
+func (s *sink) until(mark int64) {
+	s.mark.Store(mark)
+	s.add(0)
 }
 
 // add counts what one connection has read.
 func (s *sink) add(notifications int64) {
-	total, step := s.total.Add(notifications), s.step.Load()
-	if step == 0 {
-		return
-	}
-	for passed := total / step; passed > (total-notifications)/step; passed-- {
+	total, mark := s.total.Add(notifications), s.mark.Load()
+	if mark > 0 && total >= mark && s.mark.CompareAndSwap(mark, 0) {
 		s.reached()
 	}
 }

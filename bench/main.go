@@ -73,6 +73,7 @@ func benchmarks() []benchmark {
 		{"streams", (*bench).streams},
 		{"idle", (*bench).idle},
 		{"fanout", (*bench).fanout},
+		{"idlers", (*bench).idlers},
 	}
 }
 
@@ -89,12 +90,14 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 			return streamClient(ctx, args[1:], in, out)
 		case "sink":
 			return sinkPart(ctx, args[1:], in, out)
+		case "http-readers":
+			return httpPart(ctx, args[1:], in, out)
 		case "bare-server":
 			return bareServer(in, out)
 		}
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	pattern := flags.String("run", "", "only the benchmarks whose names match: send, sql, latency, streams, idle, fanout")
+	pattern := flags.String("run", "", "only the benchmarks whose names match: send, sql, latency, streams, idle, fanout, idlers")
 	reps := flags.Int("reps", 5, "repetitions of each benchmark, 1 or more, beside the warm-up")
 	length := flags.Duration("length", 3*time.Second, "length of a repetition of send and sql, 100ms or more")
 	quick := flags.Bool("quick", false, "short repetitions: 1 s of send and sql, 5 s of latency and idle")

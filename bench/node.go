@@ -21,6 +21,7 @@ import (
 type node struct {
 	process  *process
 	grpcAddr string
+	httpAddr string
 	admin    string // URL of the admin listener
 }
 
@@ -37,7 +38,7 @@ func startNode(ctx context.Context, program, databaseURL string) (*node, error) 
 	if err != nil {
 		return nil, err
 	}
-	n := &node{process: p, grpcAddr: addrs[1], admin: "http://" + addrs[2]}
+	n := &node{process: p, grpcAddr: addrs[1], httpAddr: addrs[0], admin: "http://" + addrs[2]}
 	if err := n.until(ctx, "ready", func() bool { _, err := n.ask(ctx, http.MethodGet, "/readyz"); return err == nil }); err != nil {
 		return nil, errors.Join(err, n.end())
 	}
