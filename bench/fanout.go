@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -80,7 +81,7 @@ func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanou
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
 
-	long, short := b.pick(1500*time.Millisecond, 400*time.Millisecond), b.pick(600*time.Millisecond, 200*time.Millisecond)
+	long, short := b.pick(600*time.Millisecond, 250*time.Millisecond), b.pick(200*time.Millisecond, 100*time.Millisecond)
 	for _, size := range []int{1, 32} {
 		toNode := func(channel string) func(context.Context) error {
 			return func(ctx context.Context) error { return sendBurst(ctx, bus, channel, size) }
@@ -133,8 +134,8 @@ const (
 )
 
 // bursts sends burst after burst, each when every reader of to has got the one before,
-// until length is over. Without to nobody reads.
-func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size int, length time.Duration, send func(context.Context) error) (s sample, err error) {
+// until the server has spent so much CPU time. Without to nobody reads.
+func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size int, budget time.Duration, send func(context.Context) error) (s sample, err error) {
 	var responses, spent float64
 	if to != nil {
 		if responses, err = to.responses(); err != nil {
@@ -149,7 +150,12 @@ func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size
 		return s, err
 	}
 	count, deliveries := 0, 0
-	for ; count < minBursts || time.Since(m.began) < length; count++ {
+	for ; ; count++ {
+		if enough, err := m.spent(budget); err != nil {
+			return s, err
+		} else if enough && count >= minBursts {
+			break
+		}
 		if to == nil {
 			err = send(ctx)
 		} else {
@@ -184,6 +190,17 @@ func (f *farSink) burst(ctx context.Context, size int, send func(context.Context
 		return err
 	}
 	return f.wait()
+}
+
+// spent reports whether the server has spent its budget since the begin, or the time is
+// over in which a calm machine would have got there.
+func (m *meter) spent(budget time.Duration) (bool, error) {
+	const calm = 5 // as much wall time
+	if time.Since(m.began) >= calm*budget {
+		return true, nil
+	}
+	now, err := readStat(strconv.Itoa(m.server))
+	return now.own-m.before.server >= budget, err
 }
 
 func meterOf(server, postmaster int) func() (*meter, error) {

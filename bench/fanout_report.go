@@ -4,7 +4,7 @@ package main
 
 import (
 	"io"
-	"strings"
+	"strconv"
 )
 
 // The variants of fanout.
@@ -65,13 +65,18 @@ func (f *fanoutReport) add(of shape, size int, samples map[string][]sample) {
 }
 
 // number writes a whole number.
-func number(n int) string { return strings.TrimSuffix(figure(float64(n)), ".00") }
+func number(n int) string {
+	if n < 1000 {
+		return strconv.Itoa(n)
+	}
+	return figure(float64(n))
+}
 
 func serverCPU(s sample) float64 { return s.cpu.server.Seconds() }
 
 func (f *fanoutReport) print(out io.Writer) {
 	printSection(out, "Fan-out", "All readers read one channel, each on a stream of its own, spread over the connections. A burst of messages of 200 bytes is sent in one call; "+
-		"the next one when every reader has got it. Delivered messages per second of CPU time of the server process alone. "+
+		"the next one when every reader has got it. Delivered messages per second of CPU time of the server process alone; a run ends when that has spent its budget. "+
 		"Bare: a grpc-go server with the node's options that sends prepared bytes, a burst in one response and one buffer, to the same streams: strict, from as many loops as cores, "+
 		"the streams of a connection in the same loop; plain, from a goroutine for each stream. Net: less the CPU time of as many sends to a channel without readers, measured in the same turns. "+
 		"The readers are another process, HTTP/2 by hand. Each has got each message once: ids ascend, and the count is right.")

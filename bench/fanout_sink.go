@@ -30,6 +30,11 @@ type sinkPlan struct {
 	Window    int           // of each stream and connection; 0: wideWindow
 }
 
+// channel returns what the reader reads.
+func (p sinkPlan) channel(reader int) string {
+	return strings.ReplaceAll(p.Channel, "%d", fmt.Sprint(reader))
+}
+
 // A sink is many readers: HTTP/2 by hand, which costs a small part of what a gRPC client
 // does, so that the server under test gets the processor.
 type sink struct {
@@ -80,7 +85,7 @@ func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notificat
 
 // request is what the reader asks for.
 func (s *sink) request(reader int) ([]byte, error) {
-	request := &postbusv1.SubscribeRequest{Channels: []string{strings.ReplaceAll(s.plan.Channel, "%d", fmt.Sprint(reader))}}
+	request := &postbusv1.SubscribeRequest{Channels: []string{s.plan.channel(reader)}}
 	if s.plan.Heartbeat > 0 {
 		request.Heartbeat = durationpb.New(s.plan.Heartbeat)
 	}

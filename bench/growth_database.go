@@ -25,6 +25,26 @@ func (r *rig) database(ctx context.Context, name string) (string, error) {
 	return url, nil
 }
 
+// filled returns a database with one row of each of so many channels, made at the first
+// call with that number.
+func (r *rig) filled(ctx context.Context, channels int) (string, error) {
+	name := fmt.Sprintf("filled-%d", channels)
+	conn, err := pgx.Connect(ctx, r.plainURL)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&there); err != nil || there {
+		return r.postgres.DatabaseURL(name), err
+	}
+	url, err := r.database(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return url, fill(ctx, url, "channel-%d", channels, channels)
+}
+
 // fill puts so many messages of 200 bytes into a database that no node follows, in turn
 // to the channels that channel, with "%d" in it, makes of the numbers from 0 on.
 func fill(ctx context.Context, url, channel string, rows, channels int) error {

@@ -74,6 +74,8 @@ func benchmarks() []benchmark {
 		{"idle", (*bench).idle},
 		{"fanout", (*bench).fanout},
 		{"idlers", (*bench).idlers},
+		{"growth", (*bench).growth},
+		{"readers", (*bench).manyReaders},
 	}
 }
 
@@ -97,7 +99,7 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		}
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	pattern := flags.String("run", "", "only the benchmarks whose names match: send, sql, latency, streams, idle, fanout, idlers")
+	pattern := flags.String("run", "", "only the benchmarks whose names match: send, sql, latency, streams, idle, fanout, idlers, growth, readers")
 	reps := flags.Int("reps", 5, "repetitions of each benchmark, 1 or more, beside the warm-up")
 	length := flags.Duration("length", 3*time.Second, "length of a repetition of send and sql, 100ms or more")
 	quick := flags.Bool("quick", false, "short repetitions: 1 s of send and sql, 5 s of latency and idle")

@@ -25,15 +25,16 @@ type node struct {
 	admin    string // URL of the admin listener
 }
 
-// startNode starts program on the database and returns when it is ready.
-func startNode(ctx context.Context, program, databaseURL string) (*node, error) {
+// startNode starts program on the database, with more variables (NAME=VALUE), and returns
+// when it is ready.
+func startNode(ctx context.Context, program, databaseURL string, env ...string) (*node, error) {
 	addrs, err := freeAddrs(3)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, program, "serve", "--log-level", "warn",
 		"--http-addr", addrs[0], "--grpc-addr", addrs[1], "--admin-addr", addrs[2])
-	cmd.Env = append(os.Environ(), "POSTBUS_DATABASE_URL="+databaseURL)
+	cmd.Env = append(append(os.Environ(), env...), "POSTBUS_DATABASE_URL="+databaseURL)
 	p, err := startProcess(cmd)
 	if err != nil {
 		return nil, err
