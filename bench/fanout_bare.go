@@ -125,7 +125,10 @@ func (b *bareFanout) send(way string, f preparedFrame) error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for s := range b.streams {
-			s.frames <- f
+			select {
+			case s.frames <- f:
+			case <-s.Context().Done():
+			}
 		}
 	default:
 		return fmt.Errorf("%q: no such way to send", way)
@@ -169,16 +172,40 @@ func (p *press) frame(count int) preparedFrame {
 	return prepared{mem.SliceBuffer(text)}
 }
 
-// bareServer serves a bareFanout with the node's options. Each line that it reads, the
-// way and a number, makes it send so many messages to all streams.
-func bareServer(in io.Reader, out io.Writer) error {
-	b := &bareFanout{homes: map[string]*bareLoop{}, streams: map[*bareStream]struct{}{}}
+// newBareFanout returns one with a loop for each core, and what ends the loops.
+func newBareFanout() (b *bareFanout, end func()) {
+	b = &bareFanout{homes: map[string]*bareLoop{}, streams: map[*bareStream]struct{}{}}
+	var running sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		l := &bareLoop{frames: make(chan preparedFrame, 1)}
 		b.loops = append(b.loops, l)
-		go l.run()
-		defer close(l.frames)
+		running.Go(l.run)
 	}
+	return b, func() {
+		for _, l := range b.loops {
+			close(l.frames)
+		}
+		running.Wait()
+	}
+}
+
+// server returns a gRPC server of b with the options of service.GRPCServer.
+func (b *bareFanout) server() *grpc.Server {
+	server := grpc.NewServer(
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 30 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 9 * time.Second, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.ForceServerCodecV2(preparedCodec{encoding.GetCodecV2(protocodec.Name)}),
+	)
+	postbusv1.RegisterBusServiceServer(server, b)
+	return server
+}
+
+// bareServer serves a bareFanout. Each line that it reads, the way and a number, makes it
+// send so many messages to all streams.
+func bareServer(in io.Reader, out io.Writer) error {
+	b, end := newBareFanout()
+	defer end()
 	p, err := newPress()
 	if err != nil {
 		return err
@@ -187,13 +214,7 @@ func bareServer(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer( // as service.GRPCServer
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 30 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 9 * time.Second, PermitWithoutStream: true}),
-		grpc.ConnectionTimeout(10*time.Second),
-		grpc.ForceServerCodecV2(preparedCodec{encoding.GetCodecV2(protocodec.Name)}),
-	)
-	postbusv1.RegisterBusServiceServer(server, b)
+	server := b.server()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Fprintf(out, "ready %s\n", listener.Addr())

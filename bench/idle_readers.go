@@ -77,18 +77,23 @@ func (b *bench) idlers(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	kinds := idleKinds()
 	samples := map[string][]sample{}
+	notServed := ""
 	for rep := range min(b.reps, idleReps) {
 		missing, err := b.idleTogether(ctx, r, rep, kinds, samples)
 		if err != nil {
 			return err
 		}
 		kinds = slices.DeleteFunc(kinds, func(k idleKind) bool { return k.name == missing })
+		notServed += missing
 	}
 	e := experiment{
 		title: "Idle readers",
 		text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Lines, SSE and long-poll have an HTTP/1.1 connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
 			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", figure(streamCount), b.idleLength(), min(b.reps, idleReps)),
 		columns: []string{"KB a reader", "node: % of a core", "transactions/s", "s to open all"},
+	}
+	if notServed != "" {
+		e.text += " Not measured, since the node does not serve it: " + notServed + "."
 	}
 	for _, kind := range kinds {
 		e.variants = append(e.variants, variant{name: kind.name, goal: kind.goal})

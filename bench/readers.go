@@ -51,7 +51,7 @@ func (b *bench) crowds(ctx context.Context, r *rig) error {
 }
 
 // crowdReps bounds the repetitions of crowds, each with a new node.
-const crowdReps = 3
+const crowdReps = 2
 
 // crowd measures readers of channel on a new node. channels says how many there are, each
 // with a row; 0: one.

@@ -21,7 +21,7 @@ const (
 	// that stalls falls behind it.
 	slowWindow = 1 << 20
 
-	slowReps    = 3
+	slowReps    = 5
 	slowChannel = "slow"
 )
 
@@ -48,17 +48,17 @@ func (b *bench) slowReader(ctx context.Context, r *rig) (err error) {
 		return err
 	}
 	const without, with = "all read", "one stalls"
-	length := b.pick(20*time.Second, 4*time.Second)
+	length := b.pick(10*time.Second, 8*time.Second)
 	run := func(stalled bool, length time.Duration) func(context.Context) (sample, error) {
 		return func(ctx context.Context) (sample, error) { return s.run(ctx, r, stalled, length) }
 	}
 	e := experiment{
 		title: "A stalled reader among 1,000",
-		text: fmt.Sprintf("%d streams on %d connections, and one more on its own that gives no flow control window back while it stalls; %d messages of 1 KB a second at random moments, "+
+		text: fmt.Sprintf("%s streams on %d connections, and one more on its own that gives no flow control window back while it stalls; %d messages of 1 KB a second at random moments, "+
 			"for %s; latency from the moment a message was due to its arrival. The node's window has %s bytes, so that the stalled reader falls behind it. "+
 			"Memory: resident, after a forced collection, while it still stalls. Then it reads on: it has got each message once, in order, on the same stream.",
-			briskReaders, briskConns, slowPace, length, number(slowWindow)),
-		columns:  []string{"p50 ms", "p99 ms", "p99.9 ms", "node MB", "s to catch up"},
+			number(briskReaders), briskConns, slowPace, length, number(slowWindow)),
+		columns:  []string{"p50 ms", "p99 ms", "p99.9 ms", "node MB", "messages behind", "pages read", "s to catch up"},
 		variants: []variant{{without, "", run(false, length)}, {with, "p99 within the spread of all read", run(true, length)}},
 		ratios:   []ratio{{"p99, one stalls / all read", "", divide(with, without, 1)}},
 	}
@@ -141,7 +141,15 @@ func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.D
 	if err != nil {
 		return result, err
 	}
-	behind := time.Now()
+	behind := s.sent - s.slow.total.Load()
+	if stalled && behind == 0 {
+		return result, errors.New("the reader that stalls has got everything")
+	}
+	pages, err := s.node.metric(ctx, "postbus_pages_total")
+	if err != nil {
+		return result, err
+	}
+	began := time.Now()
 	s.slow.until(s.sent)
 	if err := s.slow.conns[0].stall(false); err != nil {
 		return result, err
@@ -149,7 +157,15 @@ func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.D
 	if err := s.await(ctx, s.caught); err != nil {
 		return result, fmt.Errorf("the slow reader has %d of %d messages: %w", s.slow.total.Load(), s.sent, err)
 	}
-	result.figures = []float64{p.took.percentile(50), p.took.percentile(99), p.took.percentile(99.9), memory / 1e6, time.Since(behind).Seconds()}
+	took := time.Since(began).Seconds()
+	pagesAfter, err := s.node.metric(ctx, "postbus_pages_total")
+	if err != nil {
+		return result, err
+	}
+	result.figures = []float64{
+		p.took.percentile(50), p.took.percentile(99), p.took.percentile(99.9),
+		memory / 1e6, float64(behind), pagesAfter - pages, took,
+	}
 	return result, errors.Join(s.brisk.check(s.sent), s.slow.check(s.sent))
 }
 
