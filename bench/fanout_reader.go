@@ -12,9 +12,9 @@ import (
 
 // The fields of the responses that a reader walks over (bus.proto).
 const (
-	tagNotifications = 1<<3 | 2 // of SubscribeResponse
-	tagLast          = 2<<3 | 0 // of SubscribeResponse
-	tagID            = 1<<3 | 0 // of Notification, always the first of its fields
+	tagNotifications = 1<<3 | byte(protowire.BytesType) // of SubscribeResponse
+	tagLast          = 2 << 3                           // of SubscribeResponse, a varint
+	tagID            = 1 << 3                           // of Notification, a varint, always the first of its fields
 )
 
 // A reader is the receiving end of one Subscribe stream, as cheap as can be: it counts

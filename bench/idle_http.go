@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -90,32 +91,40 @@ func (p httpPlan) ask(conn net.Conn, reader int, after string) error {
 func (p httpPlan) read(conn net.Conn, reader int) error {
 	in := bufio.NewReaderSize(conn, 1<<10)
 	for {
-		response, err := http.ReadResponse(in, nil)
-		if err != nil {
-			return err
-		}
-		if response.StatusCode != http.StatusOK {
-			text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-			return fmt.Errorf("%s: %s", response.Status, text)
-		}
-		if !p.Poll {
-			_, err := io.Copy(io.Discard, response.Body)
-			return fmt.Errorf("the stream ended: %w", err)
-		}
-		var answer struct {
-			Last json.Number `json:"last"`
-		}
-		err = json.NewDecoder(response.Body).Decode(&answer)
+		last, err := p.answer(in)
 		if err == nil {
-			_, err = io.Copy(io.Discard, response.Body)
-		}
-		if err == nil {
-			err = p.ask(conn, reader, answer.Last.String())
+			err = p.ask(conn, reader, last)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// answer reads one answer. That of a stream ends with an error only.
+func (p httpPlan) answer(in *bufio.Reader) (last string, err error) {
+	response, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+		return "", fmt.Errorf("%s: %s", response.Status, text)
+	}
+	var answer struct {
+		Last json.Number `json:"last"`
+	}
+	if p.Poll {
+		err = json.NewDecoder(response.Body).Decode(&answer)
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, response.Body)
+	}
+	if err == nil && !p.Poll {
+		err = errors.New("the stream ended")
+	}
+	return answer.Last.String(), err
 }
 
 // startHTTP starts an HTTP part.
