@@ -53,15 +53,15 @@ type bareStream struct {
 // A preparedFrame is an encoded SubscribeResponse, boxed once for all streams.
 type preparedFrame any
 
-// prepared is what is in a preparedFrame.
-type prepared mem.BufferSlice
+// preparedBytes are what is in a preparedFrame.
+type preparedBytes mem.BufferSlice
 
 // preparedCodec is the proto codec, but that prepared bytes pass as they are.
 type preparedCodec struct{ encoding.CodecV2 }
 
 // Marshal returns the wire form of v.
 func (c preparedCodec) Marshal(v any) (mem.BufferSlice, error) {
-	if p, ok := v.(prepared); ok {
+	if p, ok := v.(preparedBytes); ok {
 		return mem.BufferSlice(p), nil
 	}
 	return c.CodecV2.Marshal(v)
@@ -169,7 +169,7 @@ func (p *press) frame(count int) preparedFrame {
 		text = append(text, p.entry...)
 	}
 	text = protowire.AppendVarint(append(text, tagLast), p.id)
-	return prepared{mem.SliceBuffer(text)}
+	return preparedBytes{mem.SliceBuffer(text)}
 }
 
 // newBareFanout returns one with a loop for each core, and what ends the loops.

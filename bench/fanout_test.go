@@ -86,7 +86,7 @@ func TestPreparedBytesAreResponses(t *testing.T) {
 	next := int64(firstID)
 	for _, count := range []int{1, 32, 300} {
 		got := &postbusv1.SubscribeResponse{}
-		if err := proto.Unmarshal(p.frame(count).(prepared)[0].ReadOnlyData(), got); err != nil {
+		if err := proto.Unmarshal(p.frame(count).(preparedBytes)[0].ReadOnlyData(), got); err != nil {
 			t.Fatal(err)
 		}
 		if len(got.GetNotifications()) != count {
