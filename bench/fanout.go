@@ -92,7 +92,7 @@ func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanou
 				return err
 			}
 		}
-		server, other := meterOf(n.process.pid(), r.postgres.PID()), meterOf(bare.process.pid(), 0)
+		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
 		rows, err := b.rounds(ctx, fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), []round{
 			{throughNode, func(ctx context.Context) (sample, error) {
 				return bursts(ctx, server, sinks[0], size, long, toNode(fanoutChannel))
@@ -135,7 +135,7 @@ const (
 
 // bursts sends burst after burst, each when every reader of to has got the one before,
 // until the server has spent so much CPU time. Without to nobody reads.
-func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size int, budget time.Duration, send func(context.Context) error) (s sample, err error) {
+func bursts(ctx context.Context, of processes, to *farSink, size int, budget time.Duration, send func(context.Context) error) (s sample, err error) {
 	var responses, spent float64
 	if to != nil {
 		if responses, err = to.responses(); err != nil {
@@ -145,13 +145,13 @@ func bursts(ctx context.Context, begin func() (*meter, error), to *farSink, size
 			return s, err
 		}
 	}
-	m, err := begin()
+	m, err := newMeter(of.server, of.postmaster)
 	if err != nil {
 		return s, err
 	}
 	count, deliveries := 0, 0
 	for ; ; count++ {
-		if enough, err := m.spent(budget); err != nil {
+		if enough, err := of.spent(m, budget); err != nil {
 			return s, err
 		} else if enough && count >= minBursts {
 			break
@@ -192,19 +192,18 @@ func (f *farSink) burst(ctx context.Context, size int, send func(context.Context
 	return f.wait()
 }
 
-// spent reports whether the server has spent its budget since the begin, or the time is
-// over in which a calm machine would have got there.
-func (m *meter) spent(budget time.Duration) (bool, error) {
+// processes are those whose CPU time is measured; 0: there is none.
+type processes struct{ server, postmaster int }
+
+// spent reports whether the server has spent its budget since m began, or the time is over
+// in which a calm machine would have got there.
+func (p processes) spent(m *meter, budget time.Duration) (bool, error) {
 	const calm = 5 // as much wall time
 	if time.Since(m.began) >= calm*budget {
 		return true, nil
 	}
-	now, err := readStat(strconv.Itoa(m.server))
+	now, err := readStat(strconv.Itoa(p.server))
 	return now.own-m.before.server >= budget, err
-}
-
-func meterOf(server, postmaster int) func() (*meter, error) {
-	return func() (*meter, error) { return newMeter(server, postmaster) }
 }
 
 // printSection writes what heads each section of the report.

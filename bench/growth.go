@@ -48,8 +48,8 @@ func (b *bench) growth(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	printSection(b.out, "Growth", fmt.Sprintf("Messages of 200 bytes, the next when the one before has come: one at a time to subscribers, %d in a call to channels and nodes. "+
-		"All sizes of a thing are open at once, each on a database of its own, and take turns.", growthBatch))
+	printSection(b.out, "Growth", fmt.Sprintf("Messages of 200 bytes: one at a time to subscribers of the same channel, else %d in a call; the next call when what is read of the one before has come. "+
+		"A node reads its tail while it waits for a commit, so that a slow disk costs it CPU time. All sizes of a thing are open at once, each on a database of its own, and take turns.", growthBatch))
 	t.print(b.out)
 	return nil
 }
@@ -113,7 +113,7 @@ func (b *bench) otherSubscribers(r *rig) func(context.Context, int, *point) erro
 		}
 		probe, err := p.sink(ctx, "probe", 1, 1)
 		p.step = func(ctx context.Context) (int, error) {
-			return 1, probe.burst(ctx, 1, func(ctx context.Context) error { return sendBurst(ctx, bus, "probe", 1) })
+			return growthBatch, probe.burst(ctx, growthBatch, func(ctx context.Context) error { return sendBurst(ctx, bus, "probe", growthBatch) })
 		}
 		return err
 	}
@@ -173,7 +173,7 @@ func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, d
 func (b *bench) rowsSent(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		bus, err := b.start(ctx, r, p, size, rowChannels)
-		p.step = func(ctx context.Context) (int, error) { return 1, sendBurst(ctx, bus, "channel-7", 1) }
+		p.step = func(ctx context.Context) (int, error) { return growthBatch, sendBurst(ctx, bus, "channel-7", growthBatch) }
 		return err
 	}
 }
