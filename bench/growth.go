@@ -173,7 +173,9 @@ func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, d
 func (b *bench) rowsSent(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		bus, err := b.start(ctx, r, p, size, rowChannels)
-		p.step = func(ctx context.Context) (int, error) { return growthBatch, sendBurst(ctx, bus, "channel-7", growthBatch) }
+		p.step = func(ctx context.Context) (int, error) {
+			return growthBatch, sendBurst(ctx, bus, "channel-7", growthBatch)
+		}
 		return err
 	}
 }
