@@ -92,6 +92,10 @@ func benchmarks() []benchmark {
 		benchmark{"latency/half", func(b *bench, ctx context.Context) error { return b.latency(ctx, halfOfHighest) }},
 		benchmark{"streams", (*bench).streams},
 		benchmark{"idle", (*bench).idle},
+		benchmark{"fanout", (*bench).fanout},
+		benchmark{"idlers", (*bench).idlers},
+		benchmark{"growth", (*bench).growth},
+		benchmark{"readers", (*bench).manyReaders},
 	)
 }
 
@@ -104,6 +108,12 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 			return echoServer(in, out)
 		case "loop-server":
 			return loopServer(ctx, in, out)
+		case "sink":
+			return sinkPart(ctx, args[1:], in, out)
+		case "http-readers":
+			return httpPart(ctx, args[1:], in, out)
+		case "bare-server":
+			return bareServer(in, out)
 		case "stream-client":
 			return streamClient(ctx, args[1:], in, out)
 		}

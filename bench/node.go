@@ -21,23 +21,25 @@ import (
 type node struct {
 	process  *process
 	grpcAddr string
+	httpAddr string
 	admin    string // URL of the admin listener
 }
 
-// startNode starts program on the database and returns when it is ready.
-func startNode(ctx context.Context, program, databaseURL string) (*node, error) {
+// startNode starts program on the database, with more variables (NAME=VALUE), and returns
+// when it is ready.
+func startNode(ctx context.Context, program, databaseURL string, env ...string) (*node, error) {
 	addrs, err := freeAddrs(3)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, program, "serve", "--log-level", "warn",
 		"--http-addr", addrs[0], "--grpc-addr", addrs[1], "--admin-addr", addrs[2])
-	cmd.Env = append(os.Environ(), "POSTBUS_DATABASE_URL="+databaseURL)
+	cmd.Env = append(append(os.Environ(), env...), "POSTBUS_DATABASE_URL="+databaseURL)
 	p, err := startProcess(cmd)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{process: p, grpcAddr: addrs[1], admin: "http://" + addrs[2]}
+	n := &node{process: p, grpcAddr: addrs[1], httpAddr: addrs[0], admin: "http://" + addrs[2]}
 	if err := n.until(ctx, "ready", func() bool { _, err := n.ask(ctx, http.MethodGet, "/readyz"); return err == nil }); err != nil {
 		return nil, errors.Join(err, n.end())
 	}

@@ -1,0 +1,212 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+const (
+	fanoutChannel = "fanout"
+	// minBursts is how many bursts a run has at least, however long they take.
+	minBursts = 3
+)
+
+// A shape is who reads, and over how many connections.
+type shape struct{ readers, conns int }
+
+// fanout measures what a delivery costs when many read the same channel, beside a bare
+// grpc-go server that sends prepared bytes to the same streams.
+func (b *bench) fanout(ctx context.Context) (err error) {
+	shapes := []shape{{100, 4}, {100, 100}, {1_000, 4}, {1_000, 1_000}, {10_000, 4}, {10_000, 10_000}}
+	if b.quick {
+		shapes = shapes[2:4]
+	}
+	if err := needFiles(shapes[len(shapes)-1].conns); err != nil {
+		return err
+	}
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	report := newFanoutReport()
+	for _, s := range shapes {
+		if err := b.fanoutShape(ctx, r, s, report); err != nil {
+			return fmt.Errorf("%d readers on %d connections: %w", s.readers, s.conns, err)
+		}
+	}
+	report.print(b.out)
+	return nil
+}
+
+// fanoutShape measures one shape: all servers and all streams are open all the time, and
+// the variants take turns.
+func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanoutReport) (err error) {
+	n, err := startNode(ctx, b.program, r.nodeURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.end()) }()
+	bare, err := startPart(ctx, 30*time.Second, nil, "bare-server")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bare.end()) }()
+	plan := sinkPlan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.process.said.text(), bare.process.said.text())
+		}
+	}()
+	var sinks [2]*farSink
+	for i, target := range []string{n.grpcAddr, bare.addr} {
+		plan.Target = target
+		if sinks[i], err = startSink(ctx, plan); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, sinks[i].end()) }()
+	}
+	conn, err := dial(n.grpcAddr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	bus := postbusv1.NewBusServiceClient(conn)
+
+	long, short := b.pick(600*time.Millisecond, 250*time.Millisecond), b.pick(200*time.Millisecond, 100*time.Millisecond)
+	for _, size := range []int{1, 32} {
+		toNode := func(channel string) func(context.Context) error {
+			return func(ctx context.Context) error { return sendBurst(ctx, bus, channel, size) }
+		}
+		toBare := func(way string) func(context.Context) error {
+			return func(context.Context) error {
+				_, err := fmt.Fprintln(bare.in, way, size)
+				return err
+			}
+		}
+		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
+		rows, err := b.rounds(ctx, fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), []round{
+			{throughNode, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, server, sinks[0], size, long, toNode(fanoutChannel))
+			}},
+			{bareStrict, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, other, sinks[1], size, long, toBare("strict"))
+			}},
+			{barePlain, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, other, sinks[1], size, short, toBare("plain"))
+			}},
+			{sendsAlone, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, server, nil, size, short, toNode("nobody"))
+			}},
+		})
+		if err != nil {
+			return err
+		}
+		report.add(of, size, rows)
+	}
+	return nil
+}
+
+// sendBurst sends size messages in one call.
+func sendBurst(ctx context.Context, bus postbusv1.BusServiceClient, channel string, size int) error {
+	request := &postbusv1.SendRequest{Messages: make([]*postbusv1.Message, size)}
+	for i := range request.Messages {
+		request.Messages[i] = &postbusv1.Message{Channel: channel, Body: &postbusv1.Message_Json{Json: payload()}}
+	}
+	_, err := bus.Send(ctx, request)
+	return err
+}
+
+// What a sample of bursts has in its figures.
+const (
+	burstCount = iota
+	burstDeliveries
+	burstResponses
+	burstSinkCPU // seconds
+)
+
+// bursts sends burst after burst, each when every reader of to has got the one before,
+// until the server has spent so much CPU time. Without to nobody reads.
+func bursts(ctx context.Context, of processes, to *farSink, size int, budget time.Duration, send func(context.Context) error) (s sample, err error) {
+	var responses, spent float64
+	if to != nil {
+		if responses, err = to.responses(); err != nil {
+			return s, err
+		}
+		if spent, err = to.cpu(); err != nil {
+			return s, err
+		}
+	}
+	m, err := newMeter(of.server, of.postmaster)
+	if err != nil {
+		return s, err
+	}
+	count, deliveries := 0, 0
+	for ; ; count++ {
+		if enough, err := of.spent(m, budget); err != nil {
+			return s, err
+		} else if enough && count >= minBursts {
+			break
+		}
+		if to == nil {
+			err = send(ctx)
+		} else {
+			deliveries += size * to.plan.Readers
+			err = to.burst(ctx, size, send)
+		}
+		if err != nil {
+			return s, fmt.Errorf("burst %d: %w", count+1, err)
+		}
+	}
+	if s, err = m.sample(float64(count), float64(deliveries), 0, 0); err != nil || to == nil {
+		return s, err
+	}
+	spentAfter, err := to.cpu()
+	if err != nil {
+		return s, err
+	}
+	responsesAfter, err := to.responses()
+	if err != nil {
+		return s, err
+	}
+	s.figures[burstResponses], s.figures[burstSinkCPU] = responsesAfter-responses, spentAfter-spent
+	return s, to.check()
+}
+
+// burst sends size messages that every reader gets, and returns when it has.
+func (f *farSink) burst(ctx context.Context, size int, send func(context.Context) error) error {
+	if err := f.expect(int64(size) * int64(f.plan.Readers)); err != nil {
+		return err
+	}
+	if err := send(ctx); err != nil {
+		return err
+	}
+	return f.wait()
+}
+
+// processes are those whose CPU time is measured; 0: there is none.
+type processes struct{ server, postmaster int }
+
+// spent reports whether the server has spent its budget since m began, or the time is over
+// in which a calm machine would have got there.
+func (p processes) spent(m *meter, budget time.Duration) (bool, error) {
+	const calm = 5 // as much wall time
+	if time.Since(m.began) >= calm*budget {
+		return true, nil
+	}
+	now, err := readStat(strconv.Itoa(p.server))
+	return now.own-m.before.server >= budget, err
+}
+
+// printSection writes what heads each section of the report.
+func printSection(out io.Writer, title, text string) {
+	fmt.Fprintf(out, "\n### %s\n\n%s\n", title, text)
+}

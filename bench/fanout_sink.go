@@ -1,0 +1,145 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+// wideWindow is a flow control window that nothing here fills.
+const wideWindow = 1 << 30
+
+// A sinkPlan says what a sink reads.
+type sinkPlan struct {
+	Target    string
+	Conns     int
+	Readers   int           // spread evenly over the connections
+	Channel   string        // "%d" in it is the reader's number, from 0
+	Heartbeat time.Duration // 0: the server's default
+	Window    int           // of each stream and connection; 0: wideWindow
+}
+
+// channel returns what the reader reads.
+func (p sinkPlan) channel(reader int) string {
+	return strings.ReplaceAll(p.Channel, "%d", fmt.Sprint(reader))
+}
+
+// A sink is many readers: HTTP/2 by hand, which costs a small part of what a gRPC client
+// does, so that the server under test gets the processor.
+type sink struct {
+	plan    sinkPlan
+	readers []reader
+	conns   []*sinkConn
+
+	// arrived is told what each read of a connection has brought to a reader, by the
+	// connection's goroutine. Optional.
+	arrived func(reader, notifications int)
+	// reached is called, once for each call of until, when its mark is passed.
+	reached func()
+	mark    atomic.Int64 // 0: none
+	total   atomic.Int64
+
+	failed chan error // one slot: the first failure of a connection
+}
+
+// openSink opens all streams and returns when each has got its first response: from then
+// on it misses nothing.
+func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notifications int), reached func()) (*sink, error) {
+	if plan.Window == 0 {
+		plan.Window = wideWindow
+	}
+	s := &sink{
+		plan:    plan,
+		readers: make([]reader, plan.Readers),
+		conns:   make([]*sinkConn, plan.Conns),
+		arrived: arrived,
+		reached: reached,
+		failed:  make(chan error, 1),
+	}
+	var group errgroup.Group
+	group.SetLimit(50) // handshakes at once
+	for i := range s.conns {
+		group.Go(func() error {
+			from, to := i*plan.Readers/plan.Conns, (i+1)*plan.Readers/plan.Conns
+			conn, err := s.open(ctx, from, to)
+			s.conns[i] = conn
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// request is what the reader asks for.
+func (s *sink) request(reader int) ([]byte, error) {
+	request := &postbusv1.SubscribeRequest{Channels: []string{s.plan.channel(reader)}}
+	if s.plan.Heartbeat > 0 {
+		request.Heartbeat = durationpb.New(s.plan.Heartbeat)
+	}
+	return proto.Marshal(request)
+}
+
+// until makes reached be called once all readers together have got so many notifications
+// since the begin, at once if they have. There is one mark at a time.
+func (s *sink) until(mark int64) {
+	s.mark.Store(mark)
+	s.add(0)
+}
+
+// add counts what one connection has read.
+func (s *sink) add(notifications int64) {
+	total, mark := s.total.Add(notifications), s.mark.Load()
+	if mark > 0 && total >= mark && s.mark.CompareAndSwap(mark, 0) {
+		s.reached()
+	}
+}
+
+// check returns an error unless every reader has got so many notifications.
+func (s *sink) check(count int64) error {
+	for i := range s.readers {
+		if got := s.readers[i].count; got != count {
+			return fmt.Errorf("reader %d has got %d messages of %d", i, got, count)
+		}
+	}
+	return nil
+}
+
+// responses returns how many responses with notifications all readers have got.
+func (s *sink) responses() int64 {
+	n := int64(0)
+	for i := range s.readers {
+		n += s.readers[i].filled
+	}
+	return n
+}
+
+func (s *sink) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// close ends all connections.
+func (s *sink) close() error {
+	var all []error
+	for _, conn := range s.conns {
+		if conn != nil {
+			all = append(all, conn.close())
+		}
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,144 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// startBare serves a bareFanout for the test and returns its address.
+func startBare(t *testing.T) (*bareFanout, *press, string) {
+	t.Helper()
+	b, end := newBareFanout()
+	p, err := newPress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := b.server()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		end()
+	})
+	return b, p, listener.Addr().String()
+}
+
+// startTestSink opens a sink for the test; all of what until waits for shows in reached.
+func startTestSink(t *testing.T, plan sinkPlan) (s *sink, reached chan struct{}) {
+	t.Helper()
+	reached = make(chan struct{}, 1)
+	s, err := openSink(t.Context(), plan, nil, func() { reached <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, reached
+}
+
+func await(t *testing.T, s *sink, reached <-chan struct{}) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	select {
+	case <-reached:
+	case err := <-s.failed:
+		t.Fatal(err)
+	case <-ctx.Done():
+		t.Fatalf("%d notifications, and no more", s.total.Load())
+	}
+}
+
+func TestEveryReaderGetsEveryPreparedMessage(t *testing.T) {
+	b, p, addr := startBare(t)
+	for _, conns := range []int{1, 7, 60} {
+		const readers = 60
+		s, reached := startTestSink(t, sinkPlan{Target: addr, Conns: conns, Readers: readers, Channel: "a"})
+		sent := int64(0)
+		for _, way := range []string{"strict", "plain"} {
+			for _, count := range []int{1, 32} {
+				sent += int64(count)
+				s.until(sent * readers)
+				if err := b.send(way, p.frame(count)); err != nil {
+					t.Fatal(err)
+				}
+				await(t, s, reached)
+			}
+		}
+		if err := s.check(sent); err != nil {
+			t.Errorf("%d connections: %v", conns, err)
+		}
+		if err := s.check(sent + 1); err == nil {
+			t.Errorf("%d connections: every reader has got what nobody sent", conns)
+		}
+		if got := s.responses(); got != 4*readers {
+			t.Errorf("%d connections: %d responses, want %d", conns, got, 4*readers)
+		}
+	}
+}
+
+func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
+	b, p, addr := startBare(t)
+	plan := sinkPlan{Target: addr, Conns: 1, Readers: 1, Channel: "a", Window: firstWindow}
+	slow, caught := startTestSink(t, plan)
+	brisk, reached := startTestSink(t, plan)
+	if err := slow.conns[0].stall(true); err != nil {
+		t.Fatal(err)
+	}
+	const frames, size = 5, 100 // twice the window
+	brisk.until(frames * size)
+	slow.until(frames * size)
+	for range frames {
+		if err := b.send("plain", p.frame(size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, brisk, reached)
+	if got := slow.total.Load(); got > firstWindow/int64(len(p.entry)) {
+		t.Fatalf("the stalled reader has got %d messages, more than its window", got)
+	}
+	if err := slow.conns[0].stall(false); err != nil {
+		t.Fatal(err)
+	}
+	await(t, slow, caught)
+	if err := slow.check(frames * size); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSinkSaysWhyAStreamEnded(t *testing.T) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer() // without the service
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	plan := sinkPlan{Target: listener.Addr().String(), Conns: 2, Readers: 4, Channel: "a"}
+	if _, err := openSink(t.Context(), plan, nil, func() {}); err == nil || !strings.Contains(err.Error(), "unknown service postbus.v1.BusService") {
+		t.Errorf("a sink at a server without the service: %v", err)
+	}
+}

@@ -1,0 +1,238 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+const (
+	growthConns = 10 // connections of many subscribers
+	growthBatch = 32 // messages of a burst, if there are several
+
+	rowChannels = 100 // channels that the rows of a filled table are of
+	pageRows    = 10  // notifications of a page
+	most        = 10_000
+)
+
+// growth measures what a message costs as everything around it grows tenfold.
+func (b *bench) growth(ctx context.Context) (err error) {
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	million := 1_000_000
+	if b.quick {
+		million = 100_000
+	}
+	t := &table{header: []string{
+		"what grows", "to", "cost of", "node: µs of CPU", "database: µs of CPU", "wall µs", "node: times the size before (goal: 1 a unit)", "database: times the size before",
+	}}
+	for _, g := range []growing{
+		{"subscribers of other channels", "a message to one reader", []int{100, 1_000, most}, b.otherSubscribers(r)},
+		{"subscribers of the same channel", "a message delivered", []int{100, 1_000, most}, b.sameSubscribers(r)},
+		{"channels, with a row of each and readers of up to 10,000", "a message sent", upTo(1_000, million), b.channels(r)},
+		{"rows, Send", "a message sent", upTo(10_000, million), b.rowsSent(r)},
+		{"rows, catching up", fmt.Sprintf("a page of %d messages", pageRows), upTo(10_000, million), b.rowsRead(r)},
+		{"nodes, a reader on each; their CPU together", "a message sent", []int{1, 2, 4, 10}, b.moreNodes(r)},
+	} {
+		if err := b.grow(ctx, r, g, t); err != nil {
+			return err
+		}
+	}
+	printSection(b.out, "Growth", fmt.Sprintf("Messages of 200 bytes: one at a time to subscribers of the same channel, else %d in a call; the next call when what is read of the one before has come. "+
+		"A node reads its tail while it waits for a commit, so that a slow disk costs it CPU time. All sizes of a thing are open at once, each on a database of its own, and take turns.", growthBatch))
+	t.print(b.out)
+	return nil
+}
+
+// upTo returns from, and tenfold again and again up to to.
+func upTo(from, to int) (sizes []int) {
+	for ; from <= to; from *= 10 {
+		sizes = append(sizes, from)
+	}
+	return sizes
+}
+
+// start begins a point: a database with so many rows, and a node on it with a client.
+func (b *bench) start(ctx context.Context, r *rig, p *point, rows, channels int) (postbusv1.BusServiceClient, error) {
+	url, err := r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
+	if err != nil {
+		return nil, err
+	}
+	if rows > 0 {
+		if err := fill(ctx, url, "channel-%d", rows, channels); err != nil {
+			return nil, err
+		}
+	}
+	return p.node(ctx, b.program, url)
+}
+
+// node adds a node and returns a client of it.
+func (p *point) node(ctx context.Context, program, url string) (postbusv1.BusServiceClient, error) {
+	n, err := startNode(ctx, program, url)
+	if err != nil {
+		return nil, err
+	}
+	p.nodes = append(p.nodes, n)
+	p.add(n.end)
+	conn, err := dial(n.grpcAddr)
+	if err != nil {
+		return nil, err
+	}
+	p.add(conn.Close)
+	return postbusv1.NewBusServiceClient(conn), nil
+}
+
+// sink adds readers of the last node.
+func (p *point) sink(ctx context.Context, channel string, readers, conns int) (*farSink, error) {
+	s, err := startSink(ctx, sinkPlan{Target: p.nodes[len(p.nodes)-1].grpcAddr, Conns: conns, Readers: readers, Channel: channel})
+	if err != nil {
+		return nil, err
+	}
+	p.add(s.end)
+	return s, nil
+}
+
+func (b *bench) otherSubscribers(r *rig) func(context.Context, int, *point) error {
+	return func(ctx context.Context, size int, p *point) error {
+		bus, err := b.start(ctx, r, p, 0, 0)
+		if err != nil {
+			return err
+		}
+		if _, err := p.sink(ctx, "channel-%d", size, growthConns); err != nil {
+			return err
+		}
+		probe, err := p.sink(ctx, "probe", 1, 1)
+		p.step = func(ctx context.Context) (int, error) {
+			return growthBatch, probe.burst(ctx, growthBatch, func(ctx context.Context) error { return sendBurst(ctx, bus, "probe", growthBatch) })
+		}
+		return err
+	}
+}
+
+func (b *bench) sameSubscribers(r *rig) func(context.Context, int, *point) error {
+	return func(ctx context.Context, size int, p *point) error {
+		bus, err := b.start(ctx, r, p, 0, 0)
+		if err != nil {
+			return err
+		}
+		readers, err := p.sink(ctx, fanoutChannel, size, growthConns)
+		p.step = func(ctx context.Context) (int, error) {
+			return size, readers.burst(ctx, 1, func(ctx context.Context) error { return sendBurst(ctx, bus, fanoutChannel, 1) })
+		}
+		return err
+	}
+}
+
+func (b *bench) channels(r *rig) func(context.Context, int, *point) error {
+	return func(ctx context.Context, size int, p *point) error {
+		bus, err := b.start(ctx, r, p, size, size)
+		if err != nil {
+			return err
+		}
+		readers, err := p.sink(ctx, "channel-%d", min(size, most), growthConns)
+		p.step = func(ctx context.Context) (int, error) {
+			return growthBatch, readers.scatter(ctx, bus, func() int { return rand.IntN(size) })
+		}
+		return err
+	}
+}
+
+// scatter sends a burst to the channels that draw numbers, of which reader i reads the
+// i-th, and returns when those messages have come that are read.
+func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, draw func() int) error {
+	request := &postbusv1.SendRequest{Messages: make([]*postbusv1.Message, growthBatch)}
+	read := int64(0)
+	for i := range request.Messages {
+		channel := draw()
+		if channel < f.plan.Readers {
+			read++
+		}
+		request.Messages[i] = &postbusv1.Message{Channel: fmt.Sprintf("channel-%d", channel), Body: &postbusv1.Message_Json{Json: payload()}}
+	}
+	if read > 0 {
+		if err := f.expect(read); err != nil {
+			return err
+		}
+	}
+	if _, err := bus.Send(ctx, request); err != nil || read == 0 {
+		return err
+	}
+	return f.wait()
+}
+
+func (b *bench) rowsSent(r *rig) func(context.Context, int, *point) error {
+	return func(ctx context.Context, size int, p *point) error {
+		bus, err := b.start(ctx, r, p, size, rowChannels)
+		p.step = func(ctx context.Context) (int, error) {
+			return growthBatch, sendBurst(ctx, bus, "channel-7", growthBatch)
+		}
+		return err
+	}
+}
+
+func (b *bench) rowsRead(r *rig) func(context.Context, int, *point) error {
+	return func(ctx context.Context, size int, p *point) error {
+		bus, err := b.start(ctx, r, p, size, rowChannels)
+		p.step = func(ctx context.Context) (int, error) {
+			after, limit := rand.Int64N(int64(size)/2), int32(pageRows)
+			page, err := bus.Poll(ctx, &postbusv1.PollRequest{
+				Channels: []string{fmt.Sprintf("channel-%d", rand.IntN(rowChannels))},
+				After:    &after, Max: &limit, Timeout: durationpb.New(0),
+			})
+			if err == nil && len(page.GetNotifications()) != pageRows {
+				err = fmt.Errorf("a page after %d of %d rows has %d notifications", after, size, len(page.GetNotifications()))
+			}
+			return 1, err
+		}
+		return err
+	}
+}
+
+func (b *bench) moreNodes(r *rig) func(context.Context, int, *point) error {
+	return func(ctx context.Context, size int, p *point) error {
+		url, err := r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
+		if err != nil {
+			return err
+		}
+		var buses []postbusv1.BusServiceClient
+		var sinks []*farSink
+		for range size {
+			bus, err := p.node(ctx, b.program, url)
+			if err != nil {
+				return err
+			}
+			s, err := p.sink(ctx, fanoutChannel, 1, 1)
+			if err != nil {
+				return err
+			}
+			buses, sinks = append(buses, bus), append(sinks, s)
+		}
+		p.step = func(ctx context.Context) (int, error) {
+			for _, s := range sinks {
+				if err := s.expect(growthBatch); err != nil {
+					return 0, err
+				}
+			}
+			if err := sendBurst(ctx, buses[rand.IntN(size)], fanoutChannel, growthBatch); err != nil {
+				return 0, err
+			}
+			for _, s := range sinks {
+				if err := s.wait(); err != nil {
+					return 0, err
+				}
+			}
+			return growthBatch, nil
+		}
+		return nil
+	}
+}

@@ -1,0 +1,242 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+)
+
+// idleReps bounds the repetitions of idlers, which take a minute each.
+const idleReps = 3
+
+// An idleKind is a way in which many readers wait for nothing.
+type idleKind struct {
+	name, goal string
+	gauge      string // the node's metric that counts them
+	start      func(ctx context.Context, n *node) (end func() error, err error)
+}
+
+// grpcKind is streams over so many connections.
+func grpcKind(name, goal string, conns int) idleKind {
+	return idleKind{name, goal, "postbus_streams", func(ctx context.Context, n *node) (func() error, error) {
+		s, err := startSink(ctx, sinkPlan{Target: n.grpcAddr, Conns: conns, Readers: streamCount, Channel: "idle-%d"})
+		if err != nil {
+			return nil, err
+		}
+		return s.end, nil
+	}}
+}
+
+// httpKind is requests on connections of their own.
+func httpKind(name, gauge string, plan httpPlan) idleKind {
+	return idleKind{name, "", gauge, func(ctx context.Context, n *node) (func() error, error) {
+		plan.Target, plan.Readers = n.httpAddr, streamCount
+		p, err := startHTTP(ctx, plan)
+		if err != nil {
+			return nil, err
+		}
+		return p.end, nil
+	}}
+}
+
+func idleKinds() []idleKind {
+	const channel = "channels=idle-%d"
+	return []idleKind{
+		{"no readers", "≤ 2/s, ≤ 1 %", "", func(context.Context, *node) (func() error, error) { return func() error { return nil }, nil }},
+		grpcKind("gRPC, 100 connections", "≤ 12 KB", 100),
+		grpcKind("gRPC, a connection each", "≤ 32 KB", streamCount),
+		httpKind("long-poll", "postbus_polls", httpPlan{Path: "/v1/poll?timeout=50s&" + channel, Accept: "application/json", Poll: true}),
+		httpKind("lines", "postbus_streams", httpPlan{Path: linesPath + channel, Accept: "application/x-ndjson"}),
+		httpKind(overSSE, "postbus_streams", httpPlan{Path: linesPath + channel, Accept: eventStream}),
+	}
+}
+
+const (
+	linesPath   = "/v1/subscribe?"
+	overSSE     = "SSE"
+	eventStream = "text/event-stream"
+)
+
+// idlers measures what readers cost that wait for nothing, by each way in. Every way has
+// a node and a database of its own, and all of them are watched at the same time: they
+// do next to nothing.
+func (b *bench) idlers(ctx context.Context) (err error) {
+	if err := needFiles(streamCount); err != nil {
+		return err
+	}
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	kinds := idleKinds()
+	samples := map[string][]sample{}
+	notServed := ""
+	for rep := range min(b.reps, idleReps) {
+		missing, err := b.idleTogether(ctx, r, rep, kinds, samples)
+		if err != nil {
+			return err
+		}
+		kinds = slices.DeleteFunc(kinds, func(k idleKind) bool { return k.name == missing })
+		notServed += missing
+	}
+	e := experiment{
+		title: "Idle readers",
+		text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Lines, SSE and long-poll have an HTTP/1.1 connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
+			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", figure(streamCount), b.idleLength(), min(b.reps, idleReps)),
+		columns: []string{"KB a reader", "node: % of a core", "transactions/s", "s to open all"},
+	}
+	if notServed != "" {
+		e.text += " Not measured, since the node does not serve it: " + notServed + "."
+	}
+	for _, kind := range kinds {
+		e.variants = append(e.variants, variant{name: kind.name, goal: kind.goal})
+	}
+	e.results(b.out, samples)
+	return nil
+}
+
+// idleLength is one heartbeat.
+func (b *bench) idleLength() time.Duration { return b.pick(20*time.Second, 5*time.Second) }
+
+// idleTogether opens all kinds, one after the other, watches them, and adds a sample to
+// each. It returns the name of a kind that the node does not serve.
+func (b *bench) idleTogether(ctx context.Context, r *rig, rep int, kinds []idleKind, samples map[string][]sample) (missing string, err error) {
+	var watched []*watchedIdlers
+	defer func() {
+		for _, w := range watched {
+			err = errors.Join(err, w.end())
+		}
+	}()
+	for i := range kinds {
+		kind := kinds[(i+rep)%len(kinds)]
+		w, err := b.openIdlers(ctx, r, fmt.Sprintf("idle-%d-%d", rep, i), kind)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", kind.name, err)
+		}
+		if w == nil {
+			missing = kind.name
+			continue
+		}
+		watched = append(watched, w)
+		fmt.Fprintf(os.Stderr, "idlers: %d: %s: %.3g KB each\n", rep+1, kind.name, w.kilobytes)
+	}
+	for _, w := range watched {
+		if err := w.begin(ctx); err != nil {
+			return "", err
+		}
+	}
+	select {
+	case <-time.After(b.idleLength()):
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	for _, w := range watched {
+		s, err := w.sample(ctx)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", w.kind.name, err)
+		}
+		samples[w.kind.name] = append(samples[w.kind.name], s)
+	}
+	return missing, nil
+}
+
+// watchedIdlers are the readers of one kind, on their node.
+type watchedIdlers struct {
+	kind      idleKind
+	rig       *rig
+	node      *node
+	database  string
+	close     func() error
+	kilobytes float64
+	opening   time.Duration
+	meter     *meter
+	before    float64 // transactions
+}
+
+// openIdlers starts a node and the readers, and measures their memory. It returns nil
+// without an error if the node does not serve them.
+func (b *bench) openIdlers(ctx context.Context, r *rig, database string, kind idleKind) (w *watchedIdlers, err error) {
+	url, err := r.database(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	n, err := startNode(ctx, b.program, url)
+	if err != nil {
+		return nil, err
+	}
+	w = &watchedIdlers{kind: kind, rig: r, node: n, database: database, close: func() error { return nil }}
+	defer func() {
+		if err != nil || w == nil {
+			err = errors.Join(err, n.end())
+		}
+	}()
+	if kind.name == overSSE {
+		if ok, err := served(ctx, n.httpAddr, linesPath+"channels=a", eventStream); err != nil || !ok {
+			return nil, err
+		}
+	}
+	before, err := n.resident(ctx)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if w.close, err = kind.start(ctx, n); err != nil {
+		return nil, err
+	}
+	if kind.gauge != "" {
+		err = n.until(ctx, "at "+figure(streamCount)+" readers", func() bool {
+			open, err := n.metric(ctx, kind.gauge)
+			return err == nil && open >= streamCount
+		})
+	}
+	w.opening = time.Since(began)
+	after := 0.0
+	if err == nil {
+		after, err = n.resident(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	w.kilobytes = (after - before) / 1024 / streamCount
+	return w, n.untilAsleep(ctx)
+}
+
+// resident returns the node's memory after a forced collection.
+func (n *node) resident(ctx context.Context) (float64, error) {
+	if err := n.free(ctx); err != nil {
+		return 0, err
+	}
+	return residentBytes(n.process.pid())
+}
+
+func (w *watchedIdlers) begin(ctx context.Context) (err error) {
+	if w.before, err = w.rig.transactions(ctx, w.database); err != nil {
+		return err
+	}
+	w.meter, err = newMeter(w.node.process.pid(), w.rig.postgres.PID())
+	return err
+}
+
+func (w *watchedIdlers) sample(ctx context.Context) (sample, error) {
+	s, err := w.meter.sample()
+	if err != nil {
+		return s, err
+	}
+	after, err := w.rig.transactions(ctx, w.database)
+	if err != nil {
+		return s, err
+	}
+	wall := s.wall.Seconds()
+	s.figures = []float64{w.kilobytes, 100 * s.cpu.server.Seconds() / wall, (after - w.before) / wall, w.opening.Seconds()}
+	_, err = w.node.ask(ctx, http.MethodGet, "/readyz")
+	return s, err
+}
+
+func (w *watchedIdlers) end() error { return errors.Join(w.close(), w.node.end()) }

@@ -1,0 +1,134 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+// crowdConns is over how many connections the 10,000 readers are spread.
+const crowdConns = 100
+
+// manyReaders measures slow readers and crowds of readers.
+func (b *bench) manyReaders(ctx context.Context) (err error) {
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	if err := b.slowReader(ctx, r); err != nil {
+		return fmt.Errorf("a stalled reader: %w", err)
+	}
+	return b.crowds(ctx, r)
+}
+
+// crowds measures 10,000 readers of one channel, and as many on a hundredth of a million.
+func (b *bench) crowds(ctx context.Context, r *rig) error {
+	channels := 1_000_000
+	if b.quick {
+		channels = 100_000
+	}
+	const one = "of one channel"
+	scattered := fmt.Sprintf("each of its own of %s channels", number(channels))
+	e := experiment{
+		title: number(most) + " readers",
+		text: fmt.Sprintf("Over %d connections. Of one channel: %d messages at a time, and every reader has got each once. Of many: every channel has a row, "+
+			"%d messages at a time go to as many channels drawn at random, and half of them to channels that are read; all of those came. "+
+			"The node is new each time; memory is resident, after a forced collection, before the first message and behind the last.", crowdConns, growthBatch, growthBatch),
+		columns: []string{"µs of CPU a delivery", "µs of CPU a message sent", "deliveries/s", "MB before", "MB after"},
+		variants: []variant{
+			{one, "", func(ctx context.Context) (sample, error) { return b.crowd(ctx, r, fanoutChannel, 0) }},
+			{scattered, "", func(ctx context.Context) (sample, error) { return b.crowd(ctx, r, "channel-%d", channels) }},
+		},
+	}
+	return e.perform(ctx, min(b.reps, crowdReps), b.out)
+}
+
+// crowdReps bounds the repetitions of crowds, each with a new node.
+const crowdReps = 2
+
+// crowd measures readers of channel on a new node. channels says how many there are, each
+// with a row; 0: one.
+func (b *bench) crowd(ctx context.Context, r *rig, channel string, channels int) (s sample, err error) {
+	p := &point{}
+	defer func() { err = errors.Join(err, p.end()) }()
+	url := r.nodeURL
+	if channels > 0 {
+		if url, err = r.filled(ctx, channels); err != nil {
+			return s, err
+		}
+	}
+	bus, err := p.node(ctx, b.program, url)
+	if err != nil {
+		return s, err
+	}
+	n := p.nodes[0]
+	sink, err := p.sink(ctx, channel, most, crowdConns)
+	if err != nil {
+		return s, err
+	}
+	before, err := n.resident(ctx)
+	if err != nil {
+		return s, err
+	}
+	m, err := newMeter(n.process.pid(), r.postgres.PID())
+	if err != nil {
+		return s, err
+	}
+	delivered, sent := sink.delivered, 0
+	for length := b.pick(3*time.Second, time.Second); time.Since(m.began) < length; sent += growthBatch {
+		if channels > 0 {
+			err = sink.scatter(ctx, bus, func() int {
+				if rand.IntN(2) == 0 {
+					return rand.IntN(most)
+				}
+				return rand.IntN(channels)
+			})
+		} else {
+			err = sink.burst(ctx, growthBatch, func(ctx context.Context) error { return sendBurst(ctx, bus, channel, growthBatch) })
+		}
+		if err != nil {
+			return s, err
+		}
+	}
+	if s, err = m.sample(); err != nil {
+		return s, err
+	}
+	if channels == 0 {
+		err = sink.check()
+	} else {
+		err = sink.each(ctx, bus)
+	}
+	if err != nil {
+		return s, err
+	}
+	delivered = sink.delivered - delivered
+	after, err := n.resident(ctx)
+	cpu := s.cpu.server.Seconds() * 1e6
+	s.figures = []float64{cpu / float64(delivered), cpu / float64(sent), float64(delivered) / s.wall.Seconds(), before / 1e6, after / 1e6}
+	return s, err
+}
+
+// each sends a message to every reader's own channel and waits until all have come.
+func (f *farSink) each(ctx context.Context, bus postbusv1.BusServiceClient) error {
+	if err := f.expect(int64(f.plan.Readers)); err != nil {
+		return err
+	}
+	const limit = 1_000 // of a call
+	for from := 0; from < f.plan.Readers; from += limit {
+		request := &postbusv1.SendRequest{}
+		for i := from; i < min(from+limit, f.plan.Readers); i++ {
+			request.Messages = append(request.Messages, &postbusv1.Message{Channel: f.plan.channel(i), Body: &postbusv1.Message_Json{Json: payload()}})
+		}
+		if _, err := bus.Send(ctx, request); err != nil {
+			return err
+		}
+	}
+	return f.wait()
+}

@@ -1,0 +1,186 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+const (
+	briskReaders = 1_000
+	briskConns   = 10
+	slowPace     = 200 // messages of 1 KB a second
+
+	// slowWindow is the node's window: what comes in a few seconds, so that the reader
+	// that stalls falls behind it.
+	slowWindow = 1 << 20
+
+	slowReps    = 5
+	slowChannel = "slow"
+)
+
+// A slowScene is a node with many readers on few connections and one, on a connection of
+// its own, that may stall. All have the flow control windows that gRPC's clients begin with.
+type slowScene struct {
+	ending
+	node        *node
+	bus         postbusv1.BusServiceClient
+	brisk, slow *sink
+	sent        int64
+	phase       atomic.Pointer[phase] // where the brisk readers' arrivals are recorded
+	caught      chan struct{}         // one slot: the slow reader has what it was waited for
+}
+
+// slowReader measures whether a reader that stalls is felt by the others.
+func (b *bench) slowReader(ctx context.Context, r *rig) (err error) {
+	s, err := b.openSlowScene(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.end()) }()
+	if _, err := s.run(ctx, r, false, 2*time.Second); err != nil { // warm-up
+		return err
+	}
+	const without, with = "all read", "one stalls"
+	length := b.pick(10*time.Second, 8*time.Second)
+	run := func(stalled bool, length time.Duration) func(context.Context) (sample, error) {
+		return func(ctx context.Context) (sample, error) { return s.run(ctx, r, stalled, length) }
+	}
+	e := experiment{
+		title: "A stalled reader among 1,000",
+		text: fmt.Sprintf("%s streams on %d connections, and one more on its own that gives no flow control window back while it stalls; %d messages of 1 KB a second at random moments, "+
+			"for %s; latency from the moment a message was due to its arrival. The node's window has %s bytes, so that the stalled reader falls behind it. "+
+			"Memory: resident, after a forced collection, while it still stalls. Then it reads on: it has got each message once, in order, on the same stream.",
+			number(briskReaders), briskConns, slowPace, length, number(slowWindow)),
+		columns:  []string{"p50 ms", "p99 ms", "p99.9 ms", "node MB", "messages behind", "pages read", "s to catch up"},
+		variants: []variant{{without, "", run(false, length)}, {with, "p99 within the spread of all read", run(true, length)}},
+		ratios:   []ratio{{"p99, one stalls / all read", "", divide(with, without, 1)}},
+	}
+	if err := e.perform(ctx, min(b.reps, slowReps), b.out); err != nil || b.quick {
+		return err
+	}
+	e.title, e.text, e.ratios = "One that stalls for a minute", "The same once more.", nil
+	e.variants = []variant{{with, "", nil}}
+	minute, err := s.run(ctx, r, true, time.Minute)
+	if err != nil {
+		return err
+	}
+	e.results(b.out, map[string][]sample{with: {minute}})
+	return nil
+}
+
+// openSlowScene starts the node and opens all streams.
+func (b *bench) openSlowScene(ctx context.Context, r *rig) (s *slowScene, err error) {
+	s = &slowScene{caught: make(chan struct{}, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.end())
+		}
+	}()
+	n, err := startNode(ctx, b.program, r.nodeURL, fmt.Sprintf("POSTBUS_WINDOW_BYTES=%d", slowWindow))
+	if err != nil {
+		return s, err
+	}
+	s.node = n
+	s.add(n.end)
+	conn, err := dial(n.grpcAddr)
+	if err != nil {
+		return s, err
+	}
+	s.add(conn.Close)
+	s.bus = postbusv1.NewBusServiceClient(conn)
+	plan := sinkPlan{Target: n.grpcAddr, Conns: briskConns, Readers: briskReaders, Channel: slowChannel, Window: firstWindow}
+	s.brisk, err = openSink(ctx, plan, s.arrived, func() {})
+	if err != nil {
+		return s, err
+	}
+	s.add(s.brisk.close)
+	plan.Conns, plan.Readers = 1, 1
+	s.slow, err = openSink(ctx, plan, nil, func() { s.caught <- struct{}{} })
+	if err == nil {
+		s.add(s.slow.close)
+	}
+	return s, err
+}
+
+// arrived records what has come to one of the brisk readers.
+func (s *slowScene) arrived(reader, notifications int) {
+	p := s.phase.Load()
+	p.record(s.brisk.readers[reader].count-int64(notifications), notifications)
+}
+
+// run sends for length, while the slow reader reads or not, and then lets it catch up.
+func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.Duration) (sample, error) {
+	m, err := newMeter(s.node.process.pid(), r.postgres.PID())
+	if err != nil {
+		return sample{}, err
+	}
+	p := newPhase(s.sent, length)
+	s.phase.Store(p)
+	if err := s.slow.conns[0].stall(stalled); err != nil {
+		return sample{}, err
+	}
+	if err := p.send(ctx, s.bus); err != nil {
+		return sample{}, err
+	}
+	s.sent += int64(len(p.due))
+	if err := s.await(ctx, p.done); err != nil {
+		return sample{}, fmt.Errorf("the brisk readers: %w", err)
+	}
+	result, err := m.sample()
+	if err != nil {
+		return result, err
+	}
+	memory, err := s.node.resident(ctx)
+	if err != nil {
+		return result, err
+	}
+	behind := s.sent - s.slow.total.Load()
+	if stalled && behind == 0 {
+		return result, errors.New("the reader that stalls has got everything")
+	}
+	pages, err := s.node.metric(ctx, "postbus_pages_total")
+	if err != nil {
+		return result, err
+	}
+	began := time.Now()
+	s.slow.until(s.sent)
+	if err := s.slow.conns[0].stall(false); err != nil {
+		return result, err
+	}
+	if err := s.await(ctx, s.caught); err != nil {
+		return result, fmt.Errorf("the slow reader has %d of %d messages: %w", s.slow.total.Load(), s.sent, err)
+	}
+	took := time.Since(began).Seconds()
+	pagesAfter, err := s.node.metric(ctx, "postbus_pages_total")
+	if err != nil {
+		return result, err
+	}
+	result.figures = []float64{
+		p.took.percentile(50), p.took.percentile(99), p.took.percentile(99.9),
+		memory / 1e6, float64(behind), pagesAfter - pages, took,
+	}
+	return result, errors.Join(s.brisk.check(s.sent), s.slow.check(s.sent))
+}
+
+// await waits for event, for as long as messages may be on their way.
+func (s *slowScene) await(ctx context.Context, event <-chan struct{}) error {
+	select {
+	case <-event:
+		return nil
+	case err := <-s.brisk.failed:
+		return err
+	case err := <-s.slow.failed:
+		return err
+	case <-time.After(burstPatience):
+		return fmt.Errorf("not all has come within %s", burstPatience)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
