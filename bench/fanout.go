@@ -37,13 +37,13 @@ func (b *bench) fanout(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	report := newFanoutReport()
+	report := newFanoutReport(b.out)
 	for _, s := range shapes {
 		if err := b.fanoutShape(ctx, r, s, report); err != nil {
 			return fmt.Errorf("%d readers on %d connections: %w", s.readers, s.conns, err)
 		}
 	}
-	report.print(b.out)
+	report.print()
 	return nil
 }
 
@@ -92,19 +92,25 @@ func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanou
 				return err
 			}
 		}
+		// The warm-up of the node is as fast as it can; from then on all send at its pace.
+		var pace time.Duration
 		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
 		rows, err := b.rounds(ctx, fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), []round{
 			{throughNode, func(ctx context.Context) (sample, error) {
-				return bursts(ctx, server, sinks[0], size, long, toNode(fanoutChannel))
+				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
+				if err == nil && pace == 0 {
+					pace = s.wall * 5 / 4 / time.Duration(s.figures[burstCount])
+				}
+				return s, err
 			}},
 			{bareStrict, func(ctx context.Context) (sample, error) {
-				return bursts(ctx, other, sinks[1], size, long, toBare("strict"))
+				return bursts(ctx, other, sinks[1], size, pace, long, toBare("strict"))
 			}},
 			{barePlain, func(ctx context.Context) (sample, error) {
-				return bursts(ctx, other, sinks[1], size, short, toBare("plain"))
+				return bursts(ctx, other, sinks[1], size, pace, short, toBare("plain"))
 			}},
 			{sendsAlone, func(ctx context.Context) (sample, error) {
-				return bursts(ctx, server, nil, size, short, toNode("nobody"))
+				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))
 			}},
 		})
 		if err != nil {
@@ -133,9 +139,10 @@ const (
 	burstSinkCPU // seconds
 )
 
-// bursts sends burst after burst, each when every reader of to has got the one before,
-// until the server has spent so much CPU time. Without to nobody reads.
-func bursts(ctx context.Context, of processes, to *farSink, size int, budget time.Duration, send func(context.Context) error) (s sample, err error) {
+// bursts sends burst after burst, each when every reader of to has got the one before and
+// not sooner than pace after it, until the server has spent so much CPU time. Without to
+// nobody reads.
+func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budget time.Duration, send func(context.Context) error) (s sample, err error) {
 	var responses, spent float64
 	if to != nil {
 		if responses, err = to.responses(); err != nil {
@@ -150,12 +157,20 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, budget tim
 		return s, err
 	}
 	count, deliveries := 0, 0
+	begin := time.NewTimer(0)
+	defer begin.Stop()
 	for ; ; count++ {
 		if enough, err := of.spent(m, budget); err != nil {
 			return s, err
 		} else if enough && count >= minBursts {
 			break
 		}
+		select {
+		case <-begin.C:
+		case <-ctx.Done():
+			return s, ctx.Err()
+		}
+		begin.Reset(pace)
 		if to == nil {
 			err = send(ctx)
 		} else {
@@ -198,7 +213,7 @@ type processes struct{ server, postmaster int }
 // spent reports whether the server has spent its budget since m began, or the time is over
 // in which a calm machine would have got there.
 func (p processes) spent(m *meter, budget time.Duration) (bool, error) {
-	const calm = 5 // as much wall time
+	const calm = 3 // as much wall time
 	if time.Since(m.began) >= calm*budget {
 		return true, nil
 	}

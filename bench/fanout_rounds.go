@@ -19,7 +19,8 @@ type round struct {
 // an order that rotates, and returns the samples by name.
 func (b *bench) rounds(ctx context.Context, title string, all []round) (map[string][]sample, error) {
 	samples := map[string][]sample{}
-	for rep := range b.reps + 1 {
+	reps := b.fewer()
+	for rep := range reps + 1 {
 		for i := range all {
 			each := all[(i+rep)%len(all)]
 			s, err := each.run(ctx)
@@ -30,7 +31,7 @@ func (b *bench) rounds(ctx context.Context, title string, all []round) (map[stri
 				samples[each.name] = append(samples[each.name], s)
 			}
 			fmt.Fprintf(os.Stderr, "%s: %d of %d: %s: %.4g in %.2g s, %.2g s of server CPU\n",
-				title, rep, b.reps, each.name, s.figures, s.wall.Seconds(), s.cpu.server.Seconds())
+				title, rep, reps, each.name, s.figures, s.wall.Seconds(), s.cpu.server.Seconds())
 		}
 	}
 	return samples, nil
