@@ -80,6 +80,7 @@ type guest struct {
 
 	mu     sync.Mutex // guards what follows
 	at     place
+	told   bool        // that there is no room
 	leaves *time.Timer // from the porch
 }
 
@@ -93,16 +94,19 @@ func (g *guest) admitted() bool {
 		g.door.porch.give(1)
 		g.at = inside
 	}
+	g.told = g.at != inside
 	return g.at == inside
 }
 
 // expire ends a guest that is still on the porch.
 func (g *guest) expire() {
 	g.mu.Lock()
-	at := g.at
+	at, told := g.at, g.told
 	g.mu.Unlock()
 	if at == onPorch {
-		g.door.service.counts.faults[ReasonTooManyConnections].Add(1)
+		if !told {
+			g.door.service.counts.faults[ReasonTooManyConnections].Add(1)
+		}
 		_ = g.Close() // its server sees that it has ended
 	}
 }

@@ -33,13 +33,13 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 		grpc.InitialConnWindowSize(connectionWindow),
 		grpc.ConnectionTimeout(s.headerTimeout()),
 		grpc.ForceServerCodecV2(arrivalCodec{newFrameCodec()}),
-		grpc.ChainStreamInterceptor(s.admit),
 	}, opts...)...)
 	desc := postbusv1.BusService_ServiceDesc
 	desc.Streams = []grpc.StreamDesc{{StreamName: "Subscribe", Handler: s.subscribe, ServerStreams: true}}
-	server.RegisterService(streamed(desc), s)
-	server.RegisterService(streamed(healthv1.Health_ServiceDesc), watchedHealth{Server: s.health, draining: s.draining})
-	reflection.Register(server)
+	guarded := admitting{server, s}
+	guarded.RegisterService(&desc, s)
+	healthv1.RegisterHealthServer(guarded, watchedHealth{Server: s.health, draining: s.draining})
+	reflection.Register(guarded)
 	return server
 }
 

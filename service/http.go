@@ -70,8 +70,14 @@ func (s *Service) newHandler() (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recoverHTTP(w, r)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if r.ContentLength != 0 {
+			// Of a request that is refused the server still reads the body, to find the
+			// next one. Not every ResponseWriter has deadlines; then the transport has
+			// its own.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.ReceiveTimeout))
+		}
 		if guest, _ := r.Context().Value(guestKey{}).(*guest); guest != nil && !guest.admitted() {
-			w.Header().Set("Connection", "close")
+			linger(w, r)
 			s.refuseHTTP(w, r, s.errTooManyConnections())
 			return
 		}

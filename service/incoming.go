@@ -22,9 +22,9 @@ type incoming struct {
 }
 
 // receive admits one more request; release ends it.
-func (s *Service) receive(w http.ResponseWriter, _ *http.Request) (*incoming, error) {
+func (s *Service) receive(w http.ResponseWriter, r *http.Request) (*incoming, error) {
 	if !s.requests.take(1) {
-		w.Header().Set("Connection", "close") // its body is not read
+		linger(w, r)
 		return nil, s.errTooManyRequests()
 	}
 	return &incoming{service: s, held: true}, nil
@@ -53,20 +53,16 @@ func (in *incoming) release() {
 	}
 }
 
-// body reads the body of r, bounded in time and in bytes, of which each is counted
-// before it is read.
+// body reads the body of r, bounded in bytes, of which each is counted before it is read,
+// and in time by the deadline that the handler has set.
 func (in *incoming) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	rc := http.NewResponseController(w)
-	// Not every ResponseWriter has deadlines; then the transport has its own.
-	_ = rc.SetReadDeadline(time.Now().Add(in.service.opts.ReceiveTimeout))
 	var whole bytes.Buffer
 	err := in.copy(&whole, http.MaxBytesReader(w, r.Body, in.service.maxBytes()))
 	if err == nil {
-		_ = rc.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		return whole.Bytes(), nil
 	}
-	// The rest of the body is not worth waiting for.
-	w.Header().Set("Connection", "close")
+	linger(w, r)
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return nil, large
 	}
@@ -101,4 +97,19 @@ func (in *incoming) copy(whole *bytes.Buffer, from io.Reader) error {
 			return err
 		}
 	}
+}
+
+// lingerTime bounds how long the rest of a body is read that is refused.
+const lingerTime = time.Second
+
+// linger prepares for the end of r's connection: it lets the client send the rest of its
+// body, into nothing, because one that still writes when the connection is closed does not
+// see the answer.
+func linger(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "close")
+	if r.ContentLength == 0 {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.Copy(io.Discard, r.Body) // as far as it comes
 }

@@ -33,7 +33,7 @@ func queryJSON(query string, names []string) ([]byte, error) {
 			return nil, bus.Invalid(bus.InvalidField, strings.ToValidUTF8(clip(name), "\uFFFD"), "not valid UTF-8")
 		case strings.HasPrefix(name, "_"):
 		case !slices.Contains(names, name):
-			return nil, bus.Invalid(bus.UnknownField, clip(name), "not known to this server")
+			return nil, bus.Invalid(bus.UnknownField, shown(name), "not known to this server")
 		case name == "channels":
 			member(name)
 			b = append(b, '[')

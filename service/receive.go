@@ -36,43 +36,55 @@ const (
 	connectionWindow = 1 << 20
 )
 
-// streamed returns desc with its unary methods as streams of one message each way, which
-// look the same on the wire: a stream is admitted before its message is read.
-func streamed(desc grpc.ServiceDesc) *grpc.ServiceDesc {
-	streams := append([]grpc.StreamDesc(nil), desc.Streams...)
-	for _, method := range desc.Methods {
-		streams = append(streams, grpc.StreamDesc{
-			StreamName: method.MethodName,
-			Handler: func(srv any, stream grpc.ServerStream) error {
-				answer, err := method.Handler(srv, stream.Context(), stream.RecvMsg, nil)
-				if err != nil {
-					return err
-				}
-				return stream.SendMsg(answer)
-			},
-		})
-	}
-	desc.Methods, desc.Streams = nil, streams
-	return &desc
+// An admitting server registers services whose every call passes admit, before its message
+// is read: unary methods become streams of one message each way, which look the same on
+// the wire.
+type admitting struct {
+	*grpc.Server
+	service *Service
 }
 
-// admit is the interceptor of every call.
-func (s *Service) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+// RegisterService implements grpc.ServiceRegistrar.
+func (a admitting) RegisterService(of *grpc.ServiceDesc, impl any) {
+	desc := *of
+	desc.Methods, desc.Streams = nil, nil
+	add := func(stream grpc.StreamDesc) {
+		handler, method := stream.Handler, "/"+desc.ServiceName+"/"+stream.StreamName
+		stream.Handler = func(srv any, to grpc.ServerStream) error { return a.service.admit(srv, to, method, handler) }
+		desc.Streams = append(desc.Streams, stream)
+	}
+	for _, unary := range of.Methods {
+		add(grpc.StreamDesc{StreamName: unary.MethodName, Handler: func(srv any, to grpc.ServerStream) error {
+			answer, err := unary.Handler(srv, to.Context(), to.RecvMsg, nil)
+			if err != nil {
+				return err
+			}
+			return to.SendMsg(answer)
+		}})
+	}
+	for _, stream := range of.Streams {
+		add(stream)
+	}
+	a.Server.RegisterService(&desc, impl)
+}
+
+// admit begins every call.
+func (s *Service) admit(srv any, stream grpc.ServerStream, method string, handler grpc.StreamHandler) error {
 	ctx := stream.Context()
 	from, _ := peer.FromContext(ctx)
 	guest := guestOf(from.Addr)
 	if guest != nil && !guest.admitted() {
-		return s.refuse(ctx, info.FullMethod, s.errTooManyConnections())
+		return s.refuse(ctx, method, s.errTooManyConnections())
 	}
 	if !s.requests.take(1) {
-		return s.refuse(ctx, info.FullMethod, s.errTooManyRequests())
+		return s.refuse(ctx, method, s.errTooManyRequests())
 	}
-	a := &admitted{ServerStream: stream, service: s, guest: guest, keep: info.FullMethod == postbusv1.BusService_Send_FullMethodName, held: true}
+	a := &admitted{ServerStream: stream, service: s, guest: guest, keep: method == postbusv1.BusService_Send_FullMethodName, held: true}
 	defer a.release()
-	if !strings.HasPrefix(info.FullMethod, "/"+postbusv1.BusService_ServiceDesc.ServiceName+"/") {
+	if !strings.HasPrefix(method, "/"+postbusv1.BusService_ServiceDesc.ServiceName+"/") {
 		// Watches and reflection stay, and count as readers.
 		if err := s.enter(&s.counts.watches); err != nil {
-			return s.refuse(ctx, info.FullMethod, err)
+			return s.refuse(ctx, method, err)
 		}
 		defer s.leave(&s.counts.watches)
 	}

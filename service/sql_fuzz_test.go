@@ -89,4 +89,3 @@ func sendMessages(t *testing.T, conn *pgx.Conn, body string) error {
 	}
 	return err
 }
-
