@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
@@ -62,14 +63,17 @@ func (in *incoming) body(w http.ResponseWriter, r *http.Request) ([]byte, error)
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		return whole.Bytes(), nil
 	}
-	linger(w, r)
-	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-		return nil, large
+	w.Header().Set("Connection", "close")
+	var (
+		large *http.MaxBytesError
+		known *fault
+	)
+	if errors.As(err, &large) || errors.As(err, &known) {
+		linger(w, r)
+		return nil, err
 	}
-	if known := (*fault)(nil); errors.As(err, &known) {
-		return nil, known
-	}
-	if r.Context().Err() != nil {
+	// A read that fails for want of time ends the context, too.
+	if !errors.Is(err, os.ErrDeadlineExceeded) && r.Context().Err() != nil {
 		return nil, r.Context().Err()
 	}
 	return nil, bus.Invalid(bus.MalformedJSON, "", "the body did not arrive whole within %v", in.service.opts.ReceiveTimeout)

@@ -69,6 +69,7 @@ func (s *stalling) Write(p []byte) (int, error) {
 		}
 	}
 	<-s.gone
+	s.Conn.Close() // gRPC waits for its reader to notice
 	return 0, net.ErrClosed
 }
 

@@ -31,6 +31,17 @@ func TestClientsThatNeverFinishAreEnded(t *testing.T) {
 	url := pgtest.Database(t)
 	s := serve(t, url, "--receive-timeout", "1s")
 	inside := subscribed(t, s.bus, "inside")
+	t.Run("each", func(t *testing.T) { endings(t, s) })
+	undisturbed(t, url, "inside", inside)
+	s.awaitMetric(t, "postbus_requests", 0)
+	s.awaitMetric(t, "postbus_request_bytes", 0)
+	s.awaitMetric(t, "postbus_http_connections", 0)
+	s.awaitMetric(t, "postbus_grpc_connections", 1)
+	s.quiet(t)
+}
+
+// endings runs the clients that never finish, all at once.
+func endings(t *testing.T, s *served) {
 	const head = "POST /v1/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	const tls = "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 	for what, c := range map[string]struct{ addr, text, says string }{
@@ -65,14 +76,6 @@ func TestClientsThatNeverFinishAreEnded(t *testing.T) {
 				t.Errorf("%s: %v", method, err)
 			}
 		}
-	})
-	t.Cleanup(func() { // behind the parallel ones
-		undisturbed(t, url, "inside", inside)
-		s.awaitMetric(t, "postbus_requests", 0)
-		s.awaitMetric(t, "postbus_request_bytes", 0)
-		s.awaitMetric(t, "postbus_http_connections", 0)
-		s.awaitMetric(t, "postbus_grpc_connections", 1)
-		s.quiet(t)
 	})
 }
 
