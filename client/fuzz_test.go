@@ -4,9 +4,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
@@ -59,7 +62,16 @@ func FuzzResponse(f *testing.F) {
 // on its word, and never takes for granted that nothing was stored unless the
 // server itself says so.
 func FuzzStatus(f *testing.F) {
-	f.Add([]byte("\x08\x08\x12\x01x"))
+	asks, err := status.New(codes.ResourceExhausted, "x").WithDetails(
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(24 * time.Hour)}, &errdetails.ErrorInfo{Domain: "elsewhere"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	data, err := proto.Marshal(asks.Proto())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var wire statuspb.Status
