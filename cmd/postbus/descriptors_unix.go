@@ -10,5 +10,5 @@ func descriptors() (int64, bool) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, false
 	}
-	return int64(min(uint64(limit.Cur), 1<<40)), true
+	return int64(min(limit.Cur, 1<<40)), true // unlimited is more than fits
 }
