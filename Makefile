@@ -63,9 +63,10 @@ vuln: ## check dependencies for known vulnerabilities
 	$(call TOOL,vuln) govulncheck ./...
 
 .PHONY: fuzz
-fuzz: ## fuzz the JSON reader and writer, 30 s each (FUZZTIME)
-	@for f in $$(grep -ho 'func Fuzz[A-Za-z]*' service/*_test.go | cut -d' ' -f2); do \
-		go test ./service -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; done
+fuzz: ## fuzz whatever parses what the network brings, 30 s each (FUZZTIME)
+	@for p in service client; do \
+		for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do \
+			go test ./$$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) -parallel 1 || exit 1; done; done
 
 .PHONY: bench
 bench: ## print the numbers of the README (some 25 minutes; BENCH=-quick: 5)

@@ -30,6 +30,13 @@ const (
 	ReasonSendQueueFull = "SEND_QUEUE_FULL"
 	// ReasonTooManyReaders: the bound of open streams and polls is reached.
 	ReasonTooManyReaders = "TOO_MANY_READERS"
+	// ReasonTooManyReads: too many wait to read the table.
+	ReasonTooManyReads = "TOO_MANY_READS"
+	// ReasonTooManyConnections: the bound of a listener's connections is reached.
+	ReasonTooManyConnections = "TOO_MANY_CONNECTIONS"
+	// ReasonTooManyRequests: the bound of requests being received, in number or in
+	// bytes, is reached. Nothing was stored.
+	ReasonTooManyRequests = "TOO_MANY_REQUESTS"
 	// ReasonDatabaseUnavailable: the database is away. Nothing was stored.
 	ReasonDatabaseUnavailable = "DATABASE_UNAVAILABLE"
 	// ReasonDraining: this node is stopping. Nothing was stored.
@@ -67,7 +74,8 @@ const (
 func Reasons() []string {
 	return []string{
 		ReasonInvalidField, ReasonUnknownField, ReasonTooLarge, ReasonMalformedJSON,
-		ReasonSendQueueFull, ReasonTooManyReaders, ReasonDatabaseUnavailable, ReasonDraining, ReasonKeyBusy,
+		ReasonSendQueueFull, ReasonTooManyReaders, ReasonTooManyReads, ReasonTooManyConnections, ReasonTooManyRequests,
+		ReasonDatabaseUnavailable, ReasonDraining, ReasonKeyBusy,
 		ReasonOutcomeUnknown, ReasonCanceled, ReasonDeadlineExceeded, ReasonInternal,
 		ReasonNotFound, ReasonMethodNotAllowed, ReasonUnsupportedMediaType, ReasonNotAcceptable,
 		ReasonNotImplemented, ReasonForbidden,
@@ -116,6 +124,8 @@ func faultOf(err error) *fault {
 		return &fault{code: codes.ResourceExhausted, reason: ReasonSendQueueFull, message: err.Error(), retry: time.Second}
 	case errors.Is(err, bus.ErrTooManyReaders):
 		return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyReaders, message: err.Error(), retry: 5 * time.Second}
+	case errors.Is(err, bus.ErrTooManyReads): // which is an ErrUnavailable, too
+		return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyReads, message: "too many wait to read the table", retry: time.Second}
 	case errors.Is(err, bus.ErrDraining):
 		return &fault{code: codes.Unavailable, reason: ReasonDraining, message: bus.ErrDraining.Error(), retry: time.Second}
 	case errors.Is(err, bus.ErrKeyBusy):
@@ -140,6 +150,23 @@ func faultOf(err error) *fault {
 		return faultOf(context.DeadlineExceeded)
 	}
 	return &fault{code: codes.Internal, reason: ReasonInternal, message: internalSentence}
+}
+
+// The faults of the bounds that are met before a request is read.
+
+func (s *Service) errTooManyConnections() error {
+	return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyConnections, retry: 5 * time.Second,
+		message: fmt.Sprintf("%d connections are open, the most allowed", s.opts.MaxConnections)}
+}
+
+func (s *Service) errTooManyRequests() error {
+	return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyRequests, retry: time.Second,
+		message: fmt.Sprintf("%d requests are under way, the most allowed", s.opts.MaxRequests)}
+}
+
+func (s *Service) errTooManyBytes() error {
+	return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyRequests, retry: time.Second,
+		message: fmt.Sprintf("requests of %d bytes are being received, the most allowed", s.opts.MaxRequestBytes)}
 }
 
 // The faults of HTTP alone.

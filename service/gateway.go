@@ -19,7 +19,7 @@ import (
 // that keeps only the text, and a poll's shared notifications, each with its JSON,
 // which a protobuf response would copy.
 type exchange struct {
-	data   []byte          // the request's body
+	in     *incoming       // the request
 	unread error           // why it could not be read
 	batch  *dispatch.Batch // the answer of a poll
 }
@@ -56,9 +56,9 @@ func (s *Service) newGateway() (*runtime.ServeMux, error) {
 	return mux, nil
 }
 
-// throughGateway answers a unary request with body data.
-func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, data []byte) {
-	x := &exchange{data: data}
+// throughGateway answers a unary request.
+func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) {
+	x := &exchange{in: in}
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	r.Body = exchangeBody{http.NoBody, x}
 	w.Header().Set("Cache-Control", "no-store")
@@ -135,7 +135,7 @@ func (f jsonForm) NewDecoder(r io.Reader) runtime.Decoder {
 		if !ok {
 			return errors.New("request without an exchange")
 		}
-		body.exchange.unread = f.Unmarshal(body.exchange.data, v)
+		body.exchange.unread = body.exchange.in.read(func(data []byte) error { return f.Unmarshal(data, v) })
 		return body.exchange.unread
 	})
 }

@@ -20,7 +20,7 @@ import (
 //
 // A peer that does not answer a ping within 30 s, sent after 30 s of silence, is ended;
 // clients may ping every 10 s, without a stream too. There is no limit of streams for
-// each connection, since gRPC would queue above it in silence: MaxReaders refuses.
+// each connection, since gRPC would queue above it in silence: admit refuses.
 func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 	server := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 30 * time.Second}),
@@ -28,9 +28,12 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 			MinTime:             9 * time.Second, // clients that ping every 10 s are not always punctual
 			PermitWithoutStream: true,
 		}),
-		grpc.MaxRecvMsgSize(int(s.maxBytes())),
-		grpc.ConnectionTimeout(10 * time.Second),
-		grpc.ForceServerCodecV2(newFrameCodec()),
+		grpc.MaxRecvMsgSize(wireFactor * s.limits.MaxRequest),
+		grpc.MaxHeaderListSize(uint32(s.opts.MaxHeaderBytes)),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connectionWindow),
+		grpc.ConnectionTimeout(s.headerTimeout()),
+		grpc.ForceServerCodecV2(arrivalCodec{newFrameCodec()}),
 	}, opts...)...)
 	desc := postbusv1.BusService_ServiceDesc
 	desc.Methods = slices.Clone(desc.Methods)
@@ -40,15 +43,15 @@ func (s *Service) GRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 		}
 	}
 	desc.Streams = []grpc.StreamDesc{{StreamName: "Subscribe", Handler: s.subscribe, ServerStreams: true}}
-	server.RegisterService(&desc, s)
-	healthv1.RegisterHealthServer(server, watchedHealth{Server: s.health, draining: s.draining})
-	reflection.Register(server)
+	guarded := admitting{server, s}
+	guarded.RegisterService(&desc, s)
+	healthv1.RegisterHealthServer(guarded, watchedHealth{Server: s.health, draining: s.draining})
+	reflection.Register(guarded)
 	return server
 }
 
-// maxBytes bounds a request on the wire, above the limit of what it may hold, so that
-// one a little too large is refused with the limit's name. In JSON escapes and base64
-// take room that does not count.
+// maxBytes bounds the body of a JSON request, above the limit of what it may hold:
+// escapes and base64 take room that does not count.
 func (s *Service) maxBytes() int64 { return 2*int64(s.limits.MaxRequest) + 64<<10 }
 
 // SetHealthy says whether grpc.health.v1 reports the node, and BusService, as serving.

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -15,18 +16,35 @@ import (
 	"github.com/postbus/postbus/internal/bus"
 )
 
-// bodyTimeout is how long a request's body may take to arrive.
-const bodyTimeout = 30 * time.Second
-
-// HTTPHandler returns the handler of everything that is reached by HTTP. Its
-// http.Server should have a ReadHeaderTimeout and an IdleTimeout, and no WriteTimeout.
+// HTTPHandler returns the handler of everything that is reached by HTTP. HTTPServer has
+// the timeouts and bounds that it should run under.
 func (s *Service) HTTPHandler() http.Handler { return s.handler }
+
+// HTTPServer returns the server of HTTPHandler. It has no write timeout, since streams
+// stay; what it has to say, to nobody in particular, goes to the log as debug.
+func (s *Service) HTTPServer() *http.Server {
+	return &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: s.headerTimeout(),
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    s.opts.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, guestKey{}, guestOf(conn.RemoteAddr()))
+		},
+	}
+}
+
+type guestKey struct{}
+
+// headerTimeout is how long a connection may take to say what it wants.
+func (s *Service) headerTimeout() time.Duration { return min(10*time.Second, s.opts.ReceiveTimeout) }
 
 // A route is one path of the JSON side.
 type route struct {
-	methods string                                                          // the Allow header
-	names   []string                                                        // of the query of a GET
-	serve   func(w http.ResponseWriter, r *http.Request, body []byte) error // body: JSON
+	methods string                                                           // the Allow header
+	names   []string                                                         // of the query of a GET
+	serve   func(w http.ResponseWriter, r *http.Request, in *incoming) error // of JSON
 }
 
 func (s *Service) newHandler() (http.Handler, error) {
@@ -34,12 +52,12 @@ func (s *Service) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	unary := func(w http.ResponseWriter, r *http.Request, body []byte) error {
+	unary := func(w http.ResponseWriter, r *http.Request, in *incoming) error {
 		if r.Method == http.MethodGet { // its query has become a body
 			r = r.Clone(r.Context())
 			r.Method = http.MethodPost
 		}
-		throughGateway(gateway, w, r, body)
+		throughGateway(gateway, w, r, in)
 		return nil
 	}
 	routes := map[string]route{
@@ -52,6 +70,17 @@ func (s *Service) newHandler() (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recoverHTTP(w, r)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if r.ContentLength != 0 {
+			// Of a request that is refused the server still reads the body, to find the
+			// next one. Not every ResponseWriter has deadlines; then the transport has
+			// its own.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.ReceiveTimeout))
+		}
+		if guest, _ := r.Context().Value(guestKey{}).(*guest); guest != nil && !guest.admitted() {
+			linger(w, r)
+			s.refuseHTTP(w, r, s.errTooManyConnections())
+			return
+		}
 		if err := gate.checkHost(r); err != nil {
 			s.refuseHTTP(w, r, err)
 			return
@@ -82,8 +111,12 @@ func (s *Service) route(routes map[string]route, w http.ResponseWriter, r *http.
 	if !allowed(to.methods, r.Method) {
 		return errMethod(r.Method, to.methods)
 	}
-	body, err := s.requestBody(to, w, r)
+	in, err := s.receive(w, r)
 	if err != nil {
+		return err
+	}
+	defer in.release()
+	if in.data, err = s.requestBody(to, w, r, in); err != nil {
 		return err
 	}
 	timeout, err := grpcTimeout(r.Header)
@@ -97,7 +130,8 @@ func (s *Service) route(routes map[string]route, w http.ResponseWriter, r *http.
 		r.Header = r.Header.Clone()
 		r.Header.Del("Grpc-Timeout") // the gateway would count it again
 	}
-	return to.serve(w, r, body)
+	in.keep = r.URL.Path == "/v1/send"
+	return to.serve(w, r, in)
 }
 
 func allowed(methods, method string) bool {
@@ -110,7 +144,7 @@ func allowed(methods, method string) bool {
 }
 
 // requestBody returns the JSON of a request: the body of a POST, the query of a GET.
-func (s *Service) requestBody(to route, w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (s *Service) requestBody(to route, w http.ResponseWriter, r *http.Request, in *incoming) ([]byte, error) {
 	if r.Method == http.MethodGet {
 		return queryJSON(r.URL.RawQuery, to.names)
 	}
@@ -121,26 +155,7 @@ func (s *Service) requestBody(to route, w http.ResponseWriter, r *http.Request) 
 	if err != nil || kind != jsonType {
 		return nil, errMediaType(r.Header.Get("Content-Type"))
 	}
-	return s.readBody(w, r)
-}
-
-// readBody reads the body of r, bounded in bytes and in time.
-func (s *Service) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	rc := http.NewResponseController(w)
-	// Not every ResponseWriter has deadlines; then the transport has its own.
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBytes()))
-	if err == nil {
-		return body, nil
-	}
-	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-		return nil, large
-	}
-	if r.Context().Err() != nil {
-		return nil, r.Context().Err()
-	}
-	return nil, bus.Invalid(bus.MalformedJSON, "", "the body did not arrive whole within %v", bodyTimeout)
+	return in.body(w, r)
 }
 
 // grpcTimeout returns the deadline that a caller sets by Grpc-Timeout: up to eight

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"io"
 	"testing"
 	"time"
@@ -46,11 +45,10 @@ func FuzzReadSend(f *testing.F) {
 	limits := bus.DefaultLimits()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var req postbusv1.SendRequest
-		err := jsonReader{&limits}.send(data, &req)
+		var err error
+		costs(t, len(data), func() { err = jsonReader{&limits}.send(data, &req) })
 		if err != nil {
-			if invalid := (*bus.InvalidError)(nil); !errors.As(err, &invalid) {
-				t.Fatalf("%v is no InvalidError", err)
-			}
+			wantRefusal(t, err)
 			return
 		}
 		if !json.Valid(data) || !utf8.Valid(data) {
@@ -83,6 +81,7 @@ func FuzzReadPoll(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var req postbusv1.PollRequest
 		if err := (jsonReader{&limits}).poll(data, &req); err != nil {
+			wantRefusal(t, err)
 			return
 		}
 		if !json.Valid(data) || !utf8.Valid(data) {

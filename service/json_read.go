@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -218,21 +220,30 @@ func readCount(t *jsonText, at string) (*int32, error) {
 	return &count, nil
 }
 
+// secondsText is a duration of the JSON form, as postbus.send_messages reads it.
+var secondsText = regexp.MustCompile(`^-?[0-9]{1,12}([.][0-9]{1,9})?s$`)
+
 // readDuration reads "1.5s"; null is absent.
 func readDuration(t *jsonText, at string) (*durationpb.Duration, error) {
 	text, present, err := t.text(at)
 	if err != nil || !present {
 		return nil, err
 	}
-	d, err := time.ParseDuration(text)
-	if seconds, ok := strings.CutSuffix(text, "s"); err != nil || !ok || strings.Trim(seconds, "-0123456789.") != "" {
+	if !secondsText.MatchString(text) {
 		return nil, bus.Invalid(bus.InvalidField, at, `%q, must be seconds such as "1.5s"`, clip(text))
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil { // beyond the 292 years that it can say
+		d = math.MaxInt64
+		if text[0] == '-' {
+			d = math.MinInt64
+		}
 	}
 	return durationpb.New(d), nil
 }
 
-// readBinary reads base64, of the standard or the URL alphabet, with or without padding;
-// null is absent.
+// readBinary reads base64, of the standard or the URL alphabet, with or without padding,
+// of which there may be any amount, as in postbus.send_messages; null is absent.
 func readBinary(t *jsonText, at string) ([]byte, bool, error) {
 	text, present, err := t.text(at)
 	if err != nil || !present {
@@ -242,11 +253,7 @@ func readBinary(t *jsonText, at string) ([]byte, bool, error) {
 	if strings.ContainsAny(text, "\r\n") { // which the decoder would skip
 		return nil, false, bus.Invalid(bus.InvalidField, at, "not base64: a line break")
 	}
-	encoding := base64.StdEncoding
-	if !strings.HasSuffix(text, "=") {
-		encoding = base64.RawStdEncoding
-	}
-	data, err := encoding.DecodeString(text)
+	data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil {
 		return nil, false, bus.Invalid(bus.InvalidField, at, "not base64: %v", err)
 	}

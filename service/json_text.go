@@ -51,9 +51,9 @@ func (t *jsonText) members(path string, member func(name, at string) (known bool
 		if err != nil {
 			return err
 		}
-		at := name
+		at := shown(name)
 		if path != "" {
-			at = path + "." + name
+			at = path + "." + at
 		}
 		if strings.HasPrefix(name, "_") {
 			if _, err := t.raw(); err != nil {
@@ -164,6 +164,14 @@ func unquote(path string, raw json.RawMessage) (string, error) {
 }
 
 func isNull(raw json.RawMessage) bool { return string(raw) == "null" }
+
+// shown is how a refusal names a member.
+func shown(name string) string {
+	if name == "" {
+		return `""`
+	}
+	return clip(name)
+}
 
 // orBody names the request itself when path is empty.
 func orBody(path string) string {

@@ -15,7 +15,7 @@ const linesType = "application/x-ndjson"
 // with the first line, at once; a fault before it has a status of its own, and one
 // behind it is a last line, {"error":…}. A reader that stalls blocks this goroutine
 // alone.
-func (s *Service) serveLines(w http.ResponseWriter, r *http.Request, body []byte) error {
+func (s *Service) serveLines(w http.ResponseWriter, r *http.Request, in *incoming) error {
 	if headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket") {
 		return errNotImplemented("the WebSocket protocol")
 	}
@@ -23,7 +23,8 @@ func (s *Service) serveLines(w http.ResponseWriter, r *http.Request, body []byte
 		return errNotAcceptable(accept)
 	}
 	var req postbusv1.SubscribeRequest
-	if err := (jsonReader{&s.limits}).subscribe(body, &req); err != nil {
+	err := in.read(func(data []byte) error { return jsonReader{&s.limits}.subscribe(data, &req) })
+	if err != nil {
 		return err
 	}
 	walking, err := s.walkingOf(&req)

@@ -24,6 +24,7 @@ const (
 	odooPath   = "/longpolling/poll"
 	odooWait   = 50 * time.Second
 	odooRecent = 50 * time.Second // what a client that knows nothing is given
+	odooIDMost = 255              // bytes of a request's id
 )
 
 // odooNobody is what a client without channels reads: nobody can send to a reserved
@@ -66,7 +67,12 @@ func (s *Service) readOdoo(w http.ResponseWriter, r *http.Request) (id json.RawM
 		return nil, nil, &fault{code: codes.InvalidArgument, reason: ReasonUnsupportedMediaType,
 			message: "Content-Type must be application/json or application/json-rpc"}
 	}
-	body, err := s.readBody(w, r)
+	in, err := s.receive(w, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer in.release()
+	body, err := in.body(w, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -87,6 +93,9 @@ func (s *Service) readOdoo(w http.ResponseWriter, r *http.Request) (id json.RawM
 	}
 	if id = envelope["id"]; id == nil {
 		id = json.RawMessage("null")
+	}
+	if len(id) > odooIDMost { // it is kept for as long as the poll waits
+		return nil, nil, bus.Invalid(bus.InvalidField, "id", "%d bytes, at most %d", len(id), odooIDMost)
 	}
 	return id, params, nil
 }

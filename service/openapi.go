@@ -11,7 +11,7 @@ import (
 //go:embed openapi.json
 var openAPI []byte
 
-func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ []byte) error {
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ *incoming) error {
 	w.Header().Set("Content-Type", jsonType)
 	_, _ = w.Write(openAPI) // nobody to tell if the caller is gone
 	return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/postbus/postbus/internal/bus"
 )
@@ -28,9 +29,11 @@ func queryJSON(query string, names []string) ([]byte, error) {
 	}
 	for name, vs := range values {
 		switch {
+		case !utf8.ValidString(name) || slices.ContainsFunc(vs, func(v string) bool { return !utf8.ValidString(v) }):
+			return nil, bus.Invalid(bus.InvalidField, strings.ToValidUTF8(shown(name), "\uFFFD"), "not valid UTF-8")
 		case strings.HasPrefix(name, "_"):
 		case !slices.Contains(names, name):
-			return nil, bus.Invalid(bus.UnknownField, clip(name), "not known to this server")
+			return nil, bus.Invalid(bus.UnknownField, shown(name), "not known to this server")
 		case name == "channels":
 			member(name)
 			b = append(b, '[')

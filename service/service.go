@@ -34,7 +34,14 @@ type Options struct {
 	Limits      bus.Limits    // default: bus.DefaultLimits
 	PollTimeout time.Duration // of a poll that names none, at most 50 s; default 25 s
 	MaxReaders  int           // streams and polls open at once; default 50,000
-	Logger      *slog.Logger  // default: slog.Default
+
+	MaxConnections  int           // of each listener; default 50,000
+	MaxRequests     int           // being received, and sends being answered; default 20,000
+	MaxRequestBytes int           // of requests being received; default 256 MiB
+	MaxHeaderBytes  int           // of one request's headers; default 64 KiB
+	ReceiveTimeout  time.Duration // of one request; default 30 s
+
+	Logger *slog.Logger // default: slog.Default
 
 	// CORSOrigins are the web origins ("https://app.example.com") whose pages may
 	// use the JSON side; "*" allows every one. Default: none but its own.
@@ -67,6 +74,9 @@ type Service struct {
 	counts  counts
 	peers   maphash.Seed // makes one number of each peer's address
 
+	requests, requestBytes budget
+	grpcGuests, httpGuests budget
+
 	draining context.Context // ended by Drain; a signal, nobody's request
 	drain    context.CancelFunc
 }
@@ -86,13 +96,26 @@ func New(o Options) (*Service, error) {
 	if o.PollTimeout > maxWait {
 		return nil, fmt.Errorf("service: poll timeout %v, at most %v", o.PollTimeout, maxWait)
 	}
-	if o.MaxReaders <= 0 {
-		o.MaxReaders = 50_000
+	for _, bound := range []struct {
+		value    *int
+		standard int
+	}{
+		{&o.MaxReaders, 50_000}, {&o.MaxConnections, 50_000}, {&o.MaxRequests, 20_000},
+		{&o.MaxRequestBytes, 256 << 20}, {&o.MaxHeaderBytes, 64 << 10},
+	} {
+		if *bound.value <= 0 {
+			*bound.value = bound.standard
+		}
+	}
+	if o.ReceiveTimeout <= 0 {
+		o.ReceiveTimeout = 30 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
 	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(), peers: maphash.MakeSeed()}
+	s.requests.most, s.requestBytes.most = int64(o.MaxRequests), int64(o.MaxRequestBytes)
+	s.grpcGuests.most, s.httpGuests.most = int64(o.MaxConnections), int64(o.MaxConnections)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.SetHealthy(false)
 	handler, err := s.newHandler()

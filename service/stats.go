@@ -10,6 +10,7 @@ type counts struct {
 	readers       gauge // streams and polls, what MaxReaders bounds
 	streams       gauge
 	polls         gauge
+	watches       gauge // health watches and the like, among the readers
 	sends         atomic.Int64
 	messages      atomic.Int64
 	duplicates    atomic.Int64
@@ -29,15 +30,20 @@ func newCounts() counts {
 
 // Stats is a snapshot of what a Service has done since its start.
 type Stats struct {
-	OpenStreams int64            // subscriptions open now, of every transport
-	OpenPolls   int64            // polls open now
-	Sends       int64            // sends that were stored
-	Messages    int64            // messages of these, duplicates among them
-	Duplicates  int64            // messages that were not stored because of their key
-	Polls       int64            // polls answered without an error
-	Heartbeats  int64            // responses of streams without notifications
-	Gaps        int64            // gaps told
-	Faults      map[string]int64 // requests refused or failed, by reason
+	OpenStreams  int64            // subscriptions open now, of every transport
+	OpenPolls    int64            // polls open now
+	OpenWatches  int64            // health watches, reflection streams
+	Requests     int64            // being received, and sends being answered
+	RequestBytes int64            // of requests being received
+	GRPCGuests   int64            // connections of gRPC that are inside
+	HTTPGuests   int64            // connections of HTTP that are inside
+	Sends        int64            // sends that were stored
+	Messages     int64            // messages of these, duplicates among them
+	Duplicates   int64            // messages that were not stored because of their key
+	Polls        int64            // polls answered without an error
+	Heartbeats   int64            // responses of streams without notifications
+	Gaps         int64            // gaps told
+	Faults       map[string]int64 // requests refused or failed, by reason
 }
 
 // Stats returns the counts as they are now; they are not taken at one instant.
@@ -48,14 +54,19 @@ func (s *Service) Stats() Stats {
 		faults[reason] = n.Load()
 	}
 	return Stats{
-		OpenStreams: c.streams.Load(),
-		OpenPolls:   c.polls.Load(),
-		Sends:       c.sends.Load(),
-		Messages:    c.messages.Load(),
-		Duplicates:  c.duplicates.Load(),
-		Polls:       c.pollsAnswered.Load(),
-		Heartbeats:  c.heartbeats.Load(),
-		Gaps:        c.gaps.Load(),
-		Faults:      faults,
+		OpenStreams:  c.streams.Load(),
+		OpenPolls:    c.polls.Load(),
+		OpenWatches:  c.watches.Load(),
+		Requests:     s.requests.used.Load(),
+		RequestBytes: s.requestBytes.used.Load(),
+		GRPCGuests:   s.grpcGuests.used.Load(),
+		HTTPGuests:   s.httpGuests.used.Load(),
+		Sends:        c.sends.Load(),
+		Messages:     c.messages.Load(),
+		Duplicates:   c.duplicates.Load(),
+		Polls:        c.pollsAnswered.Load(),
+		Heartbeats:   c.heartbeats.Load(),
+		Gaps:         c.gaps.Load(),
+		Faults:       faults,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -20,8 +21,14 @@ type config struct {
 	insecure                      bool
 	drainTimeout, pollTimeout     time.Duration
 	maxBody, windowBytes          int
-	maxReaders, pageReaders       int
+	maxChannels, memberships      int
+	maxReaders                    int
+	pageReaders, pageQueue        int
 	queueMessages, queueBytes     int
+	maxConnections, maxRequests   int
+	maxRequestBytes               int
+	maxHeaderBytes                int
+	receiveTimeout                time.Duration
 	poolSize                      int
 	logLevel, logFormat           string
 }
@@ -33,27 +40,48 @@ const (
 	maxMaxBody = 3 << 20
 )
 
-// register declares the flags of serve and dev.
-func (c *config) register(f *pflag.FlagSet) {
-	f.StringVar(&c.httpAddr, "http-addr", "127.0.0.1:8072", "where JSON is served (Odoo's longpolling port)")
-	f.StringVar(&c.grpcAddr, "grpc-addr", "127.0.0.1:8073", "where gRPC is served")
-	f.StringVar(&c.adminAddr, "admin-addr", "127.0.0.1:8074", "where /metrics, /livez, /readyz and /debug/pprof are served; empty: nowhere")
-	f.DurationVar(&c.retention, "retention", 24*time.Hour, "how long a message is kept, 1s or more")
-	f.DurationVar(&c.keyRetention, "key-retention", 24*time.Hour, "how long an idempotency key is remembered, 1s or more")
-	f.StringSliceVar(&c.corsOrigins, "cors-origins", nil, "origins of web pages that may use the JSON side, or *")
-	f.StringSliceVar(&c.allowedHosts, "allowed-hosts", nil, "names, beside loopback's, by which this server may be called (the Host header), or *")
-	f.BoolVar(&c.insecure, "insecure", false, "allow addresses that are not loopback, although there is no authentication")
-	f.DurationVar(&c.drainTimeout, "drain-timeout", 10*time.Second, "how long a stop may take")
-	f.DurationVar(&c.pollTimeout, "poll-timeout", 25*time.Second, "how long a poll without a timeout waits, 1s to 50s")
-	f.IntVar(&c.maxBody, "max-body", 1<<20, "bytes of one message's payload, 65536 to 3145728")
-	f.IntVar(&c.maxReaders, "max-readers", 50_000, "streams and polls open at once")
-	f.IntVar(&c.windowBytes, "window-bytes", 64<<20, "bytes of the newest messages kept in memory, 1048576 or more")
-	f.IntVar(&c.pageReaders, "page-readers", 8, "reads of the table at once for readers that catch up")
-	f.IntVar(&c.queueMessages, "send-queue-messages", 100_000, "messages that may wait for their commit")
-	f.IntVar(&c.queueBytes, "send-queue-bytes", 256<<20, "bytes that may wait for their commit")
-	f.IntVar(&c.poolSize, "pool-size", 16, "connections to the database beside the one that listens, 4 or more")
-	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+// register declares the flags of serve and dev, in groups for --help.
+func (c *config) register(cmd *cobra.Command) {
+	where := pflag.NewFlagSet("Where it serves", pflag.ContinueOnError)
+	where.StringVar(&c.httpAddr, "http-addr", "127.0.0.1:8072", "where JSON is served (Odoo's longpolling port)")
+	where.StringVar(&c.grpcAddr, "grpc-addr", "127.0.0.1:8073", "where gRPC is served")
+	where.StringVar(&c.adminAddr, "admin-addr", "127.0.0.1:8074", "where /metrics, /livez, /readyz and /debug/pprof are served; empty: nowhere")
+	where.StringSliceVar(&c.corsOrigins, "cors-origins", nil, "origins of web pages that may use the JSON side, or *")
+	where.StringSliceVar(&c.allowedHosts, "allowed-hosts", nil, "names, beside loopback's, by which this server may be called (the Host header), or *")
+	where.BoolVar(&c.insecure, "insecure", false, "allow addresses that are not loopback, although there is no authentication")
+
+	times := pflag.NewFlagSet("How long", pflag.ContinueOnError)
+	times.DurationVar(&c.retention, "retention", 24*time.Hour, "how long a message is kept, 1s or more")
+	times.DurationVar(&c.keyRetention, "key-retention", 24*time.Hour, "how long an idempotency key is remembered, 1s or more")
+	times.DurationVar(&c.pollTimeout, "poll-timeout", 25*time.Second, "how long a poll without a timeout waits, 1s to 50s")
+	times.DurationVar(&c.receiveTimeout, "receive-timeout", 30*time.Second, "how long a request may take to come, 1s to 10m; its headers, 10s at most")
+	times.DurationVar(&c.drainTimeout, "drain-timeout", 10*time.Second, "how long a stop may take")
+
+	sending := pflag.NewFlagSet("Bounds of sending", pflag.ContinueOnError)
+	sending.IntVar(&c.maxBody, "max-body", 1<<20, "bytes of one message's payload, 65536 to 3145728")
+	sending.IntVar(&c.queueMessages, "send-queue-messages", 100_000, "messages that may wait for their commit")
+	sending.IntVar(&c.queueBytes, "send-queue-bytes", 256<<20, "bytes that may wait for their commit")
+
+	reading := pflag.NewFlagSet("Bounds of reading", pflag.ContinueOnError)
+	reading.IntVar(&c.maxReaders, "max-readers", 50_000, "streams and polls open at once")
+	reading.IntVar(&c.maxChannels, "max-channels", 1_000, "channels of one reader, 1 to 1000")
+	reading.IntVar(&c.memberships, "max-memberships", 2_000_000, "channels of all readers together, each reader's counted")
+	reading.IntVar(&c.pageReaders, "page-readers", 8, "reads of the table at once for readers that catch up")
+	reading.IntVar(&c.pageQueue, "page-queue", 10_000, "readers that may wait for one of these reads")
+	reading.IntVar(&c.windowBytes, "window-bytes", 64<<20, "bytes of the newest messages kept in memory, 1048576 or more")
+
+	network := pflag.NewFlagSet("Bounds of the network", pflag.ContinueOnError)
+	network.IntVar(&c.maxConnections, "max-connections", 50_000, "connections of each of --http-addr and --grpc-addr; fewer if ulimit -n says so")
+	network.IntVar(&c.maxRequests, "max-requests", 20_000, "requests being received, and sends being answered, at once")
+	network.IntVar(&c.maxRequestBytes, "max-request-bytes", 256<<20, "bytes of the requests being received at once, 16777216 or more")
+	network.IntVar(&c.maxHeaderBytes, "max-header-bytes", 64<<10, "bytes of one request's headers, 4096 to 1048576")
+	network.IntVar(&c.poolSize, "pool-size", 16, "connections to the database beside the one that listens, 4 or more")
+
+	log := pflag.NewFlagSet("The log", pflag.ContinueOnError)
+	log.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+	log.StringVar(&c.logFormat, "log-format", "text", "text or json")
+
+	inGroups(cmd, where, times, sending, reading, network, log)
 }
 
 // fromEnvironment sets the flags that the command line does not name from their
@@ -83,7 +111,14 @@ func (c *config) check() error {
 		{"max-body", int64(c.maxBody), minMaxBody, maxMaxBody},
 		{"max-readers", int64(c.maxReaders), 1, 1 << 30},
 		{"window-bytes", int64(c.windowBytes), 1 << 20, 1 << 40},
+		{"max-channels", int64(c.maxChannels), 1, 1000},
+		{"max-memberships", int64(c.memberships), 1000, 1 << 30},
 		{"page-readers", int64(c.pageReaders), 1, 1000},
+		{"page-queue", int64(c.pageQueue), 1, 1 << 30},
+		{"max-connections", int64(c.maxConnections), 1, 1 << 30},
+		{"max-requests", int64(c.maxRequests), 1, 1 << 30},
+		{"max-request-bytes", int64(c.maxRequestBytes), 16 << 20, 1 << 40},
+		{"max-header-bytes", int64(c.maxHeaderBytes), 4 << 10, 1 << 20},
 		{"send-queue-messages", int64(c.queueMessages), 1000, 1 << 30},
 		{"send-queue-bytes", int64(c.queueBytes), 4 << 20, 1 << 40},
 		{"pool-size", int64(c.poolSize), 4, 1000},
@@ -102,6 +137,7 @@ func (c *config) check() error {
 		{"key-retention", c.keyRetention, time.Second, 100 * 365 * 24 * time.Hour},
 		{"drain-timeout", c.drainTimeout, 0, time.Hour},
 		{"poll-timeout", c.pollTimeout, time.Second, 50 * time.Second},
+		{"receive-timeout", c.receiveTimeout, time.Second, 10 * time.Minute},
 	}
 	for _, d := range durations {
 		if d.value < d.low || d.value > d.high {

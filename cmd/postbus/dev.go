@@ -39,7 +39,7 @@ Every flag has a variable: POSTBUS_DATA_DIR for --data-dir.`,
 	}
 	cmd.Flags().StringVar(&dataDir, "data-dir", embedded.DefaultDataDir(), "where the private PostgreSQL keeps its data")
 	cmd.Flags().StringVar(&binDir, "postgres-bin", "", "the folder of PostgreSQL's server programs; empty: found, else downloaded")
-	c.register(cmd.Flags())
+	c.register(cmd)
 	return cmd
 }
 

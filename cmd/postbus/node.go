@@ -66,8 +66,8 @@ func runNode(ctx context.Context, c config, log *slog.Logger) (err error) {
 	stopWriter := parts.run("writer", n.writer.Run)
 	stopRetention := parts.run("retention", n.db.Trim)
 	stopHealth := parts.run("health", n.watchHealth)
-	parts.serve("grpc", func() error { return n.grpc.Serve(listeners.grpc) })
-	parts.serve("http", func() error { return n.http.Serve(listeners.http) })
+	parts.serve("grpc", func() error { return n.grpc.Serve(n.service.GRPCListener(listeners.grpc)) })
+	parts.serve("http", func() error { return n.http.Serve(n.service.HTTPListener(listeners.http)) })
 	if listeners.admin != nil {
 		parts.serve("admin", func() error { return n.adminHTTP.Serve(listeners.admin) })
 	}
@@ -119,9 +119,10 @@ func (n *node) openDatabase(ctx context.Context) error {
 func (n *node) build() (err error) {
 	c := n.config
 	limits := bus.DefaultLimits()
-	limits.MaxBody = c.maxBody
+	limits.MaxBody, limits.MaxChannels = c.maxBody, c.maxChannels
 	n.dispatcher = dispatch.New(dispatch.Options{
 		Store: n.db, Logger: n.log, WindowBytes: c.windowBytes, PageReaders: c.pageReaders,
+		PageQueue: c.pageQueue, Memberships: c.memberships,
 	})
 	n.writer = groupcommit.New(groupcommit.Options{
 		Store: n.db, Stored: n.dispatcher.Offer, QueueMessages: c.queueMessages, QueueBytes: c.queueBytes,
@@ -129,15 +130,30 @@ func (n *node) build() (err error) {
 	n.service, err = service.New(service.Options{
 		Dispatcher: n.dispatcher, Writer: n.writer, Recent: n.db, Logger: n.log,
 		Limits: limits, PollTimeout: c.pollTimeout, MaxReaders: c.maxReaders,
+		MaxConnections: n.maxConnections(), MaxRequests: c.maxRequests, MaxRequestBytes: c.maxRequestBytes,
+		MaxHeaderBytes: c.maxHeaderBytes, ReceiveTimeout: c.receiveTimeout,
 		CORSOrigins: c.corsOrigins, AllowedHosts: c.allowedHosts,
 	})
 	if err != nil {
 		return err
 	}
 	n.grpc = n.service.GRPCServer()
-	n.http = &http.Server{Handler: n.service.HTTPHandler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-	n.adminHTTP = &http.Server{Handler: n.admin(), ReadHeaderTimeout: 10 * time.Second}
+	n.http = n.service.HTTPServer()
+	n.adminHTTP = &http.Server{Handler: n.admin(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	return nil
+}
+
+// maxConnections returns --max-connections, or what the process's descriptors leave of
+// it: without one a connection would wait in silence.
+func (n *node) maxConnections() int {
+	const others = 300 // the porches, the admin's, files
+	most := n.config.maxConnections
+	limit, known := descriptors()
+	if left := (limit - others - int64(n.config.poolSize)) / 2; known && left < int64(most) {
+		most = int(max(left, 1))
+		n.log.Info("fewer connections than --max-connections: ulimit -n", "descriptors", limit, "connections", most)
+	}
+	return most
 }
 
 type listeners struct{ http, grpc, admin net.Listener }

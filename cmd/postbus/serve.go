@@ -36,7 +36,7 @@ Every flag has a variable: POSTBUS_DATABASE_URL for --database-url.`,
 		},
 	}
 	registerDatabase(cmd, &c)
-	c.register(cmd.Flags())
+	c.register(cmd)
 	return cmd
 }
 

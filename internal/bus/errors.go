@@ -20,6 +20,9 @@ var (
 	ErrSendQueueFull = errors.New("too many messages wait to be stored")
 	// ErrKeyBusy: an open transaction elsewhere uses the key. Nothing was stored.
 	ErrKeyBusy = errors.New("another open transaction uses the key")
+	// ErrTooManyReads: too many wait to read the table. It is an ErrUnavailable too: a
+	// stream that is open sits both out.
+	ErrTooManyReads = fmt.Errorf("too many reads of the table wait: %w", ErrUnavailable)
 	// ErrTooManyReaders: the bound of open streams and polls is reached.
 	ErrTooManyReaders = errors.New("too many readers")
 )

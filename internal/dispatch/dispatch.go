@@ -25,6 +25,10 @@ type Options struct {
 	// PageReaders bounds the reads of the table that run at once; others wait for
 	// their turn. Default 8.
 	PageReaders int
+	// PageQueue bounds those that wait; more are refused. Default 10,000.
+	PageQueue int
+	// Memberships bounds the channels of all subscriptions together. Default 2,000,000.
+	Memberships int
 }
 
 func (o Options) withDefaults() Options {
@@ -40,6 +44,12 @@ func (o Options) withDefaults() Options {
 	if o.PageReaders <= 0 {
 		o.PageReaders = 8
 	}
+	if o.PageQueue <= 0 {
+		o.PageQueue = 10_000
+	}
+	if o.Memberships <= 0 {
+		o.Memberships = 2_000_000
+	}
 	return o
 }
 
@@ -50,6 +60,7 @@ type Dispatcher struct {
 	ready   chan struct{} // closed when everything committed before the start is settled
 	pages   chan struct{} // one token for each read of the table
 	rounds  []round
+	queued  atomic.Int64 // who wait for one
 	counts  counts
 	readies sync.Once
 
@@ -64,6 +75,7 @@ type Dispatcher struct {
 	early      map[bus.ID]*bus.Notification // offered, above a gap
 	earlyBytes int                          // of early
 	subs       map[*Subscription]struct{}
+	members    int // of all subs
 	draining   bool
 	link       link
 }
@@ -266,6 +278,8 @@ type State struct {
 	Holders []Holder      // who holds it open
 
 	Subscriptions  int
+	Memberships    int // their channels
+	PagesWaiting   int // who wait for a read of the table
 	WindowMessages int
 	WindowBytes    int
 
@@ -286,7 +300,7 @@ func (d *Dispatcher) State() State {
 	s := State{
 		Connected: d.link.connected, Sleeping: d.link.sleeping, Listening: d.link.listening, Err: d.link.err,
 		Pos: d.pos, Head: d.head, Holders: d.link.holders,
-		Subscriptions: len(d.subs), WindowMessages: d.window.len(), WindowBytes: d.window.bytes,
+		Subscriptions: len(d.subs), Memberships: d.members, PagesWaiting: int(d.queued.Load()), WindowMessages: d.window.len(), WindowBytes: d.window.bytes,
 		Reconnects: d.counts.reconnects.Load(), Pages: d.counts.pages.Load(), Delivered: d.counts.delivered.Load(),
 		Reads: d.counts.reads.Load(), Probes: d.counts.probes.Load(), Bells: d.counts.bells.Load(), MissedBells: d.counts.missedBells.Load(),
 	}

@@ -13,7 +13,8 @@ import (
 // but this node has not reached is waited for; one that the database never gave
 // makes a gap.
 //
-// Errors: bus.ErrDraining; bus.ErrUnavailable when the node has not yet settled what was there
+// Errors: bus.ErrDraining; bus.ErrTooManyReaders when Memberships would be passed;
+// bus.ErrTooManyReads; bus.ErrUnavailable when the node has not yet settled what was there
 // before its start (for nil, and for what makes a gap) or cannot ask the database about an id
 // that it has not reached; ctx's.
 func (d *Dispatcher) Subscribe(ctx context.Context, channels []string, after *bus.ID) (*Subscription, error) {
@@ -28,6 +29,10 @@ func (d *Dispatcher) Subscribe(ctx context.Context, channels []string, after *bu
 	if d.draining {
 		return nil, bus.ErrDraining
 	}
+	if d.members+len(channels) > d.opts.Memberships {
+		return nil, fmt.Errorf("%w: they have %d channels, at most %d", bus.ErrTooManyReaders, d.members, d.opts.Memberships)
+	}
+	d.members += len(channels)
 	switch {
 	case after == nil:
 		s.given = d.pos
@@ -98,7 +103,17 @@ func (d *Dispatcher) hasPosition() error {
 	}
 }
 
+// takeTurn waits for a turn to read the table, unless too many do.
 func (d *Dispatcher) takeTurn(ctx context.Context) error {
+	select {
+	case d.pages <- struct{}{}:
+		return nil
+	default:
+	}
+	defer d.queued.Add(-1)
+	if d.queued.Add(1) > int64(d.opts.PageQueue) {
+		return bus.ErrTooManyReads
+	}
 	select {
 	case d.pages <- struct{}{}:
 		return nil

@@ -73,6 +73,7 @@ func (s *Subscription) Close() {
 		m.topic.members = all[:len(all)-1]
 		s.d.window.release(m.topic)
 		m.topic = nil
+		s.d.members--
 	}
 }
 

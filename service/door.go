@@ -1,0 +1,151 @@
+package service
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A door is a listener with a bound of connections (MaxConnections). A few more are let
+// into the porch, so that they can be told why they are refused, request by request; one
+// of them moves in as soon as somebody leaves, and is closed after porchTime if it could
+// not. What comes while the porch is full, too, is closed at once
+// (TestConnectionsAboveTheBoundAreTold).
+type door struct {
+	net.Listener
+	service *Service
+	inside  *budget
+	porch   budget
+}
+
+const (
+	porchPlaces = 100
+	porchTime   = 10 * time.Second
+)
+
+// GRPCListener returns l with the bound of connections. GRPCServer's server should
+// serve on it alone.
+func (s *Service) GRPCListener(l net.Listener) net.Listener { return s.newDoor(l, &s.grpcGuests) }
+
+// HTTPListener returns l with the bound of connections. HTTPServer's server should serve
+// on it alone.
+func (s *Service) HTTPListener(l net.Listener) net.Listener { return s.newDoor(l, &s.httpGuests) }
+
+func (s *Service) newDoor(l net.Listener, inside *budget) *door {
+	return &door{Listener: l, service: s, inside: inside, porch: budget{most: porchPlaces}}
+}
+
+// Accept implements net.Listener.
+func (d *door) Accept() (net.Conn, error) {
+	for {
+		conn, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		g := &guest{Conn: conn, door: d}
+		if d.inside.take(1) {
+			g.at = inside
+			return g, nil
+		}
+		if d.porch.take(1) {
+			g.at = onPorch
+			g.mu.Lock()
+			g.leaves = time.AfterFunc(porchTime, g.expire)
+			g.mu.Unlock()
+			return g, nil
+		}
+		d.service.counts.faults[ReasonTooManyConnections].Add(1)
+		_ = conn.Close() // nothing was said on it
+	}
+}
+
+// Where a guest is.
+type place int
+
+const (
+	outside place = iota
+	onPorch
+	inside
+)
+
+// A guest is a connection that came through a door.
+type guest struct {
+	net.Conn
+	door *door
+
+	// What gRPC's receive goes by.
+	arrived   atomic.Int64 // bytes read
+	receiving atomic.Int64 // requests that have not come whole
+
+	mu     sync.Mutex // guards what follows
+	at     place
+	told   bool        // that there is no room
+	leaves *time.Timer // from the porch
+}
+
+// admitted says whether the guest is inside, and takes it in from the porch if there is
+// room.
+func (g *guest) admitted() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.at == onPorch && g.door.inside.take(1) {
+		g.leaves.Stop()
+		g.door.porch.give(1)
+		g.at = inside
+	}
+	g.told = g.at != inside
+	return g.at == inside
+}
+
+// expire ends a guest that is still on the porch.
+func (g *guest) expire() {
+	g.mu.Lock()
+	at, told := g.at, g.told
+	g.mu.Unlock()
+	if at == onPorch {
+		if !told {
+			g.door.service.counts.faults[ReasonTooManyConnections].Add(1)
+		}
+		_ = g.Close() // its server sees that it has ended
+	}
+}
+
+// Read implements net.Conn.
+func (g *guest) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	g.arrived.Add(int64(n))
+	return n, err
+}
+
+// Close implements net.Conn.
+func (g *guest) Close() error {
+	g.mu.Lock()
+	switch g.at {
+	case inside:
+		g.door.inside.give(1)
+	case onPorch:
+		g.leaves.Stop()
+		g.door.porch.give(1)
+	}
+	g.at = outside
+	g.mu.Unlock()
+	return g.Conn.Close()
+}
+
+// RemoteAddr implements net.Conn. The address, which both servers and TLS hand on, is
+// what leads from a request back to its guest.
+func (g *guest) RemoteAddr() net.Addr { return guestAddr{g.Conn.RemoteAddr(), g} }
+
+type guestAddr struct {
+	net.Addr
+	guest *guest
+}
+
+// guestOf returns the guest whose address it is; nil if it came through no door.
+func guestOf(addr net.Addr) *guest {
+	if a, ok := addr.(guestAddr); ok {
+		return a.guest
+	}
+	return nil
+}
