@@ -10,6 +10,7 @@ type scenario struct {
 	flags   []string // of the nodes
 	traffic traffic
 	faults  []fault
+	wakes   bool // one waker sends, nobody else
 }
 
 // usual is a bit of everything.
@@ -27,6 +28,7 @@ func (t traffic) with(change func(*traffic)) traffic {
 // scenarios are all there are.
 var scenarios = []scenario{
 	{name: "calm", short: true, nodes: 2, traffic: usual},
+	{name: "wake", nodes: 2, traffic: traffic{channels: 2}, wakes: true},
 	{name: "busy", nodes: 2, traffic: usual.with(func(t *traffic) { t.rpc, t.sql, t.rhythm = 12, 6, 10*time.Millisecond })},
 	{name: "kill-sessions", short: true, nodes: 2, traffic: usual, faults: []fault{killListeners, killSessions}},
 	{name: "kill-node", nodes: 3, traffic: usual, faults: []fault{killNode, killNode, drainNode}},
