@@ -3,6 +3,7 @@ package robust
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -114,7 +115,14 @@ func (s *scenario) begin(t *testing.T, seed uint64) *run {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*longest)
 	defer cancel()
 	r := &run{seed: seed, traffic: s.traffic}
-	r.server = pgtest.Exclusive(t, map[string]string{"max_prepared_transactions": "50"})
+	prepared := map[string]string{"max_prepared_transactions": "50"}
+	if s.disk > 0 {
+		r.disk = smallDisk(t, s.disk)
+		prepared["max_wal_size"], prepared["fsync"] = "64MB", "off"
+		r.server = r.disk.serverOn(t, ctx, prepared)
+	} else {
+		r.server = pgtest.Exclusive(t, prepared)
+	}
 	r.url = r.server.URL()
 	r.head.Store(-1)
 	for i := range s.nodes {
@@ -132,7 +140,7 @@ func (s *scenario) begin(t *testing.T, seed uint64) *run {
 		must(t, n.start(ctx))
 	}
 	must(t, r.query(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, notes)
+		_, err := conn.Exec(ctx, fmt.Sprintf(notes, s.slow))
 		return err
 	}))
 	r.record = history.NewRecorder()

@@ -40,6 +40,7 @@ type run struct {
 	seed    uint64
 	traffic traffic
 	server  *embedded.Server
+	disk    *disk  // that the server is on; nil: an ordinary one
 	url     string // of the database, directly
 	nodes   []*node
 	record  *history.Recorder

@@ -64,7 +64,10 @@ func (w *waker) one(ctx context.Context) history.Send {
 		return *w.rpc.try(r, w.nodes[w.random.IntN(len(w.nodes))])
 	}
 	tx := transaction{letters: letters, isolation: "READ COMMITTED", end: commit, gid: "none", before: upTo(w.random, 40*time.Millisecond)}
-	if chance(w.random, 50) {
+	switch {
+	case chance(w.random, 40): // numbered, and the bell looked at, long before it commits
+		tx.early, tx.before = true, time.Duration(w.random.IntN(60))*time.Millisecond
+	case chance(w.random, 50):
 		tx.end = plain
 	}
 	return w.perform(ctx, tx)
