@@ -116,9 +116,9 @@ func freezeDatabase(ctx context.Context, r *run, random *rand.Rand) error {
 }
 
 // weathers returns the fault of one kind of weather between a node and the database.
-func weathers(name string, atMost time.Duration, w weather) fault {
+func weathers(name string, atLeast, atMost time.Duration, w weather) fault {
 	return func(ctx context.Context, r *run, random *rand.Rand) error {
-		n, lasts := r.anyNode(random), upTo(random, atMost)
+		n, lasts := r.anyNode(random), atLeast+upTo(random, atMost-atLeast)
 		r.record.Fault("node %s: %s for %v", n.name, name, lasts)
 		n.proxy.set(w)
 		rest(ctx, lasts)
@@ -129,10 +129,11 @@ func weathers(name string, atMost time.Duration, w weather) fault {
 }
 
 var (
-	cutNetwork   = weathers("the network is cut", 3*time.Second, weather{cut: true})
-	stickNetwork = weathers("nothing moves on the network", 7*time.Second, weather{stuck: true})
-	slowNetwork  = weathers("the network is slow", 3*time.Second, weather{delay: 15 * time.Millisecond})
-	loseAnswers  = weathers("answers are lost", 300*time.Millisecond, weather{losing: true})
+	cutNetwork   = weathers("the network is cut", 0, 3*time.Second, weather{cut: true})
+	cutForLong   = weathers("the network is cut", 2*time.Second, 4*time.Second, weather{cut: true})
+	stickNetwork = weathers("nothing moves on the network", 0, 7*time.Second, weather{stuck: true})
+	slowNetwork  = weathers("the network is slow", 0, 3*time.Second, weather{delay: 15 * time.Millisecond})
+	loseAnswers  = weathers("answers are lost", 0, 300*time.Millisecond, weather{losing: true})
 )
 
 // heal mends everything, whatever was left broken.

@@ -138,7 +138,9 @@ func (r *run) readers(ctx context.Context, group *sync.WaitGroup) {
 		{name: "streams", channels: all, ways: []string{grpcStream, jsonStream}},
 		{name: "streams-many", channels: many, ways: []string{grpcStream, jsonStream}, after: history.Absent},
 		{name: "sql", channels: all, ways: []string{sqlPoll}},
-		{name: "stalls", channels: all, ways: []string{grpcStream}, stall: 700 * time.Millisecond},
+		{name: "stalls", channels: all, ways: []string{grpcStream}, stall: 1500 * time.Millisecond},
+		{name: "stalls-briefly", channels: all, ways: []string{grpcStream}, stall: 300 * time.Millisecond},
+		{name: "stalls-half", channels: half, ways: []string{jsonStream}, stall: 300 * time.Millisecond},
 	} {
 		r.reader(ctx, group, c)
 	}

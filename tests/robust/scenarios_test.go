@@ -41,6 +41,8 @@ var scenarios = []scenario{
 		traffic: usual.with(func(t *traffic) { t.keyed = 90 })},
 	{name: "retention", nodes: 2, flags: []string{"--retention", "2s"}, faults: []fault{killListeners, drainNode},
 		traffic: usual.with(func(t *traffic) { t.away = 6 * time.Second })},
+	{name: "window", nodes: 2, faults: []fault{cutForLong}, // messages so large that few fit into it
+		traffic: usual.with(func(t *traffic) { t.rpc, t.sql, t.large = 3, 2, 100 })},
 	{name: "disk-full", nodes: 2, disk: 300, faults: []fault{fillDisk},
 		traffic: usual.with(func(t *traffic) { t.large = 20 })},
 	{name: "everything", nodes: 2, traffic: usual,

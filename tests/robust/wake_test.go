@@ -58,7 +58,7 @@ func falling(random *rand.Rand) time.Duration {
 
 // one sends one message, by a transaction or over a node, which wakes the others.
 func (w *waker) one(ctx context.Context) history.Send {
-	letters := []letter{w.letter()}
+	letters := []letter{w.letter(0)}
 	if chance(w.random, 30) {
 		r := request{way: "grpc", letters: letters, patient: 10 * time.Second}
 		return *w.rpc.try(r, w.nodes[w.random.IntN(len(w.nodes))])
