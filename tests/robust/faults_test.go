@@ -101,6 +101,28 @@ func (r *run) restart(ctx context.Context, random *rand.Rand, stop func(context.
 	return err
 }
 
+// restartPrepared ends PostgreSQL while a transaction of its own is prepared, which ends
+// when the nodes are back: the server has another name for it then.
+func restartPrepared(ctx context.Context, r *run, random *rand.Rand) error {
+	name := fmt.Sprintf("preparer-%d", random.Uint32())
+	s := &sqlSender{run: r, author: author{name: name, random: random, channels: r.channels(), habits: r.traffic}}
+	defer s.disconnect()
+	tx := transaction{letters: s.write(), isolation: "READ COMMITTED", end: commitPrepared, gid: name}
+	tx.held = 300*time.Millisecond + upTo(random, 2*time.Second)
+	tx.during = func() error {
+		rest(ctx, 200*time.Millisecond) // the nodes come to know it
+		if chance(random, 50) {
+			return crashDatabase(ctx, r, random)
+		}
+		return stopDatabase(ctx, r, random)
+	}
+	if !s.connect() {
+		return errors.New("no connection for a prepared transaction")
+	}
+	r.record.Send(s.perform(ctx, tx))
+	return nil
+}
+
 // freezeDatabase stops all of PostgreSQL's processes for a while, sometimes for longer than
 // any deadline of a read.
 func freezeDatabase(ctx context.Context, r *run, random *rand.Rand) error {

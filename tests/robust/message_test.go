@@ -72,7 +72,7 @@ func (a *author) letter(large int) letter {
 	}
 	size := 1 << a.random.IntN(9)
 	if chance(a.random, large) {
-		size = 10_000 + a.random.IntN(60_000)
+		size = a.habits.bulk/4 + a.random.IntN(a.habits.bulk*3/4)
 	}
 	pad := strings.Repeat("x", size)
 	if chance(a.random, 15) {

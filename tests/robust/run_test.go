@@ -59,6 +59,8 @@ type traffic struct {
 	keyed    int
 	mortal   int // messages with a short ttl
 	large    int
+	bulk     int // bytes of the largest
+	stalling int // more readers that stall
 	poisoned int
 	early    int           // transactions that are numbered before they end
 	prepared int           // transactions that are prepared
@@ -143,6 +145,9 @@ func (r *run) readers(ctx context.Context, group *sync.WaitGroup) {
 		{name: "stalls-half", channels: half, ways: []string{jsonStream}, stall: 300 * time.Millisecond},
 	} {
 		r.reader(ctx, group, c)
+	}
+	for i := range r.traffic.stalling {
+		r.reader(ctx, group, reading{name: fmt.Sprintf("stalls-%d", i), channels: all, ways: []string{grpcStream, jsonStream}, stall: time.Second})
 	}
 }
 
