@@ -68,6 +68,10 @@ fuzz: ## fuzz whatever parses what the network brings, 30 s each (FUZZTIME)
 		for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do \
 			go test ./$$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) -parallel 1 || exit 1; done; done
 
+.PHONY: robust
+robust: test-deps ## random traffic under faults, judged, 25 s a scenario (ROBUST_TIME, ROBUST_SEED)
+	ROBUST_TIME=$(or $(ROBUST_TIME),25s) go test -race -count=1 -timeout 60m -v -run TestRobust ./tests/robust
+
 .PHONY: bench
 bench: ## print the numbers of the README (some 25 minutes; BENCH=-quick: 5)
 	go -C bench run . $(BENCH)
