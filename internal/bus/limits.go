@@ -208,6 +208,9 @@ func (l *Limits) jsonFault(text string) string {
 	if !utf8.ValidString(text) {
 		return "not valid UTF-8"
 	}
+	if depth, ok := nesting(text); ok && depth <= l.MaxDepth {
+		return ""
+	}
 	data := []byte(text)
 	if depth := JSONDepth(data); depth > l.MaxDepth {
 		return fmt.Sprintf("nested %d deep, at most %d", depth, l.MaxDepth)
