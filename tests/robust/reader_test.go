@@ -1,0 +1,148 @@
+package robust
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postbus/postbus/tests/robust/history"
+)
+
+// The ways of reading.
+var ways = []string{"grpc poll", "json poll", "grpc stream", "json stream", "sql"}
+
+// A leg is one decision of a reader: where and how it reads next, and for how long.
+type leg struct {
+	way       string
+	node      int
+	responses int           // of a stream, then it drops it
+	lasts     time.Duration // at most
+	timeout   time.Duration // of a poll
+	max       int32
+	pause     time.Duration // before it
+}
+
+// A reader is one chain: each leg goes on from the last of the one before.
+type reader struct {
+	*run
+	history.Chain
+	random *rand.Rand
+	ways   []string
+	stall  time.Duration // between two responses; 0: none
+
+	after   int64
+	legs    int
+	begun   time.Duration // of the leg under way
+	opened  bool          // it has had its first response
+	present leg
+}
+
+func (r *reader) decide() leg {
+	l := leg{
+		way:       r.ways[r.random.IntN(len(r.ways))],
+		node:      r.random.IntN(len(r.nodes)),
+		responses: 1 + r.random.IntN(40),
+		lasts:     200*time.Millisecond + upTo(r.random, 6*time.Second),
+		timeout:   upTo(r.random, 1500*time.Millisecond),
+		max:       []int32{1, 7, 100, 1000}[r.random.IntN(4)],
+		pause:     upTo(r.random, r.traffic.away),
+	}
+	if r.stall > 0 {
+		l.responses, l.lasts = 1<<30, time.Minute
+	}
+	return l
+}
+
+// work reads leg after leg until it has come to the head, once there is one.
+func (r *reader) work(ctx context.Context) {
+	for !r.arrived() {
+		l := r.decide()
+		if r.head.Load() >= 0 {
+			l.pause = 0
+		}
+		if !rest(ctx, l.pause) {
+			return
+		}
+		bounded, cancel := context.WithTimeout(ctx, l.lasts+2*time.Second)
+		if r.read(bounded, l) != nil {
+			rest(ctx, 20*time.Millisecond) // the node is away, or nothing came in time
+		}
+		cancel()
+	}
+}
+
+// arrived reports whether the traffic is over and the reader has read it all.
+func (r *reader) arrived() bool {
+	head := r.head.Load()
+	return head >= 0 && r.after >= head
+}
+
+// read is one leg.
+func (r *reader) read(ctx context.Context, l leg) error {
+	r.present, r.opened, r.begun = l, false, r.record.Now()
+	r.legs++
+	if l.way == "sql" {
+		return r.sqlPoll(ctx)
+	}
+	up := r.nodes[l.node].up()
+	if up == nil {
+		return fmt.Errorf("node %s is down", r.nodes[l.node].name)
+	}
+	switch l.way {
+	case "grpc poll":
+		return r.grpcPoll(ctx, up)
+	case "json poll":
+		return r.jsonPoll(ctx, up)
+	case "grpc stream":
+		return r.grpcStream(ctx, up)
+	}
+	return r.jsonStream(ctx, up)
+}
+
+// take writes a response down and moves the cursor. more says that a stream goes on.
+func (r *reader) take(ctx context.Context, response history.Response) (more bool) {
+	response.Chain, response.Leg, response.Way, response.Node = r.Name, r.legs, r.present.way, r.nodes[r.present.node].name
+	response.Opens, response.After, response.Call, response.Return = !r.opened, r.after, r.begun, r.record.Now()
+	r.record.Response(response)
+	r.opened, r.after = true, response.Last
+	r.seen.note(r.present.node, response.Last)
+	r.present.responses--
+	if r.stall > 0 && r.head.Load() < 0 {
+		rest(ctx, r.stall)
+	}
+	return r.present.responses > 0 && r.record.Now()-r.begun < r.present.lasts && !r.arrived()
+}
+
+// sqlPoll reads as an application does that has nothing but SQL.
+func (r *reader) sqlPoll(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, r.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var after *int64
+	if r.after != history.Absent {
+		after = &r.after
+	}
+	for {
+		var text string
+		if err := conn.QueryRow(ctx, "SELECT postbus.poll($1, $2, $3)::text", r.Channels, after, r.present.max).Scan(&text); err != nil {
+			return err
+		}
+		response, err := responseOf([]byte(text))
+		if err != nil {
+			return err
+		}
+		more := r.take(ctx, response)
+		after = &r.after
+		r.opened = false // each is a poll of its own
+		if !more || !rest(ctx, 100*time.Millisecond) {
+			return nil
+		}
+		r.legs++
+		r.begun = r.record.Now()
+	}
+}

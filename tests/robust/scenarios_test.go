@@ -1,0 +1,42 @@
+package robust
+
+import "time"
+
+// A scenario is a kind of traffic and what goes wrong meanwhile.
+type scenario struct {
+	name    string
+	short   bool // also run when no time is given
+	nodes   int
+	flags   []string // of the nodes
+	traffic traffic
+	faults  []fault
+}
+
+// usual is a bit of everything.
+var usual = traffic{
+	rpc: 4, sql: 5, channels: 5, keyed: 40, mortal: 5, large: 3, poisoned: 2, early: 10, prepared: 8,
+	held: 1500 * time.Millisecond, rhythm: 120 * time.Millisecond, away: 400 * time.Millisecond,
+}
+
+// with changes a copy of t.
+func (t traffic) with(change func(*traffic)) traffic {
+	change(&t)
+	return t
+}
+
+// scenarios are all there are.
+var scenarios = []scenario{
+	{name: "calm", short: true, nodes: 2, traffic: usual},
+	{name: "busy", nodes: 2, traffic: usual.with(func(t *traffic) { t.rpc, t.sql, t.rhythm = 12, 6, 10*time.Millisecond })},
+	{name: "kill-sessions", short: true, nodes: 2, traffic: usual, faults: []fault{killListeners, killSessions}},
+	{name: "kill-node", nodes: 3, traffic: usual, faults: []fault{killNode, killNode, drainNode}},
+	{name: "restart-database", nodes: 2, faults: []fault{stopDatabase, crashDatabase},
+		traffic: usual.with(func(t *traffic) { t.prepared, t.held, t.early = 15, 6*time.Second, 25 })},
+	{name: "freeze", nodes: 2, traffic: usual, faults: []fault{freezeDatabase}},
+	{name: "network", short: true, nodes: 2, faults: []fault{cutNetwork, loseAnswers, loseAnswers, slowNetwork, stickNetwork},
+		traffic: usual.with(func(t *traffic) { t.keyed = 90 })},
+	{name: "retention", nodes: 2, flags: []string{"--retention", "2s"}, faults: []fault{killListeners, drainNode},
+		traffic: usual.with(func(t *traffic) { t.away = 6 * time.Second })},
+	{name: "everything", nodes: 2, traffic: usual,
+		faults: []fault{killListeners, killSessions, killNode, drainNode, stopDatabase, crashDatabase, freezeDatabase, cutNetwork, loseAnswers, slowNetwork, stickNetwork}},
+}
