@@ -25,9 +25,10 @@ const longest = time.Minute
 // A node is a `postbus serve` that can be killed, drained and started again. Each life
 // has ports of its own: whoever uses a node asks for its present life.
 type node struct {
-	name  string
-	proxy *proxy
-	flags []string
+	name    string
+	proxy   *proxy
+	flags   []string
+	program string // "": programPath's
 
 	mu      sync.Mutex // guards what follows
 	present *life      // nil: it is down
@@ -74,9 +75,12 @@ func (n *node) start(ctx context.Context) error {
 
 // launch starts a process and waits until it says where it listens.
 func (n *node) launch(ctx context.Context) (*life, error) {
-	path, err := programPath()
-	if err != nil {
-		return nil, err
+	path := n.program
+	if path == "" {
+		var err error
+		if path, err = programPath(); err != nil {
+			return nil, err
+		}
 	}
 	args := append([]string{
 		"serve", "--database-url", n.proxy.url, "--log-format", "json", "--window-bytes", "1048576", "--pool-size", "6",

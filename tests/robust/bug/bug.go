@@ -25,9 +25,6 @@ type Bug struct {
 	Scenarios []string
 	// Test, in place of Scenarios, is a test of the guarantees that must fail with it.
 	Test string
-	// Stalls: the promise is that something comes at all, so that a reader that waits in
-	// vain has found the bug.
-	Stalls bool
 }
 
 // An Edit replaces one piece of one file. Old occurs exactly once in it.
@@ -74,3 +71,9 @@ func deaf() Edit {
 func Deaf() Bug {
 	return Bug{Name: "no-fallback", Edits: []Edit{deaf()}}
 }
+
+// TableHead is the head of the table of docs/guarantees.md, which the suite prints and
+// TestGuaranteesListEveryBug reads.
+const TableHead = `| bug | promise | what a user would see | scenario | found by | after |
+|---|---|---|---|---|---|
+`

@@ -3,10 +3,11 @@ package bug
 // sending are mistakes on a message's way from a node's Send into the table.
 func sending() []Bug {
 	return []Bug{{
-		Name:    "answer-before-the-commit",
-		Promise: "G1",
-		Mistake: "answer when the statement is done and let the commit follow",
-		Seen:    "a message that Send has answered is gone when the connection breaks at that moment",
+		Name:      "answer-before-the-commit",
+		Promise:   "G1",
+		Mistake:   "answer when the statement is done and let the commit follow",
+		Seen:      "a message that Send has answered is gone when the connection breaks at that moment",
+		Scenarios: []string{"network"},
 		Edits: []Edit{{
 			File: "internal/postgres/append.go",
 			Old: `	defer conn.Release()
@@ -25,20 +26,22 @@ func sending() []Bug {
 `,
 		}},
 	}, {
-		Name:    "unknown-is-not-stored",
-		Promise: "G1",
-		Mistake: "the connection broke, so the statement has failed",
-		Seen:    "a sender that is told \"not stored\" sends again, and the message comes twice",
+		Name:      "unknown-is-not-stored",
+		Promise:   "G1",
+		Mistake:   "the connection broke, so the statement has failed",
+		Seen:      "a sender that is told \"not stored\" sends again, and the message comes twice",
+		Scenarios: []string{"network"},
 		Edits: []Edit{{
 			File: "internal/postgres/errors.go",
 			Old:  "	return fmt.Errorf(\"%s: %w: %w\", operation, bus.ErrUnknownOutcome, err)\n}\n",
 			New:  "	return fmt.Errorf(\"%s: %w: %w\", operation, bus.ErrUnavailable, err)\n}\n",
 		}},
 	}, {
-		Name:    "send-in-two-statements",
-		Promise: "G6",
-		Mistake: "large statements are slow, so store a Send in pieces",
-		Seen:    "half of a Send is stored when something breaks between the pieces",
+		Name:      "send-in-two-statements",
+		Promise:   "G6",
+		Mistake:   "large statements are slow, so store a Send in pieces",
+		Seen:      "half of a Send is stored when something breaks between the pieces",
+		Scenarios: []string{"calm"},
 		Edits: []Edit{{
 			File: "internal/groupcommit/groupcommit.go",
 			Old:  "w.opts.Store.Append(bounded, messages)\n",
@@ -74,10 +77,11 @@ func sending() []Bug {
 // settle answers the senders`,
 		}},
 	}, {
-		Name:    "key-forgotten-at-the-retry",
-		Promise: "G7",
-		Mistake: "the key was looked at when the message came, so the second try needs none",
-		Seen:    "of two senders with one key at the same time both are stored",
+		Name:      "key-forgotten-at-the-retry",
+		Promise:   "G7",
+		Mistake:   "the key was looked at when the message came, so the second try needs none",
+		Seen:      "of two senders with one key at the same time both are stored",
+		Scenarios: []string{"calm"},
 		Edits: []Edit{{
 			File: "internal/groupcommit/busy.go",
 			Old:  "	delete(w.parked, s)\n",

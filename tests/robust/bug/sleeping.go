@@ -4,11 +4,11 @@ package bug
 // an hour away: with the one of every second they would only make messages late.
 func sleeping() []Bug {
 	return []Bug{{
-		Name:    "sleep-without-the-last-read",
-		Promise: "G10",
-		Stalls:  true,
-		Mistake: "the tail was read a moment ago and was empty: arm the bell and sleep",
-		Seen:    "after a quiet moment a message waits for the next one to be delivered",
+		Name:      "sleep-without-the-last-read",
+		Promise:   "G10",
+		Mistake:   "the tail was read a moment ago and was empty: arm the bell and sleep",
+		Seen:      "after a quiet moment a message waits for the next one to be delivered",
+		Scenarios: []string{"quiet"},
 		Edits: []Edit{deaf(), {
 			File: "internal/dispatch/sleep.go",
 			Old: `		progress, gap, err := f.read(ctx)
@@ -21,22 +21,22 @@ func sleeping() []Bug {
 `,
 		}},
 	}, {
-		Name:    "sleep-over-open-transactions",
-		Promise: "G10",
-		Stalls:  true,
-		Mistake: "who commits from now on rings, so why wait for those who have begun",
-		Seen:    "a transaction that looked at the bell before the node slept is delivered with the next message",
+		Name:      "sleep-over-open-transactions",
+		Promise:   "G10",
+		Mistake:   "who commits from now on rings, so why wait for those who have begun",
+		Seen:      "a transaction that looked at the bell before the node slept is delivered with the next message",
+		Scenarios: []string{"quiet"},
 		Edits: []Edit{deaf(), {
 			File: "internal/dispatch/sleep.go",
 			Old:  "	pause := shortPoll\n	for {\n		progress, gap, err := f.read(ctx)\n",
 			New:  "	before = nil\n	pause := shortPoll\n	for {\n		progress, gap, err := f.read(ctx)\n",
 		}},
 	}, {
-		Name:    "bell-before-the-insert",
-		Promise: "G10",
-		Stalls:  true,
-		Mistake: "see who sleeps first, then store, then notify: the order looks all the same",
-		Seen:    "a message sent as the node falls asleep waits for the next one to be delivered",
+		Name:      "bell-before-the-insert",
+		Promise:   "G10",
+		Mistake:   "see who sleeps first, then store, then notify: the order looks all the same",
+		Seen:      "a message sent as the node falls asleep waits for the next one to be delivered",
+		Scenarios: []string{"quiet"},
 		Edits: []Edit{deaf(), {
 			File: "db/migrations/0006_append.sql",
 			Old:  "    slot   integer := pg_backend_pid() & 15;\n",
@@ -49,11 +49,11 @@ func sleeping() []Bug {
 			New:  "    IF NOT quiet THEN\n",
 		}},
 	}, {
-		Name:    "bell-at-the-call",
-		Promise: "G10",
-		Stalls:  true,
-		Mistake: "NOTIFY takes effect at the commit anyway, so decide about it in send() already",
-		Seen:    "a transaction that stays open while the node falls asleep is delivered with the next message",
+		Name:      "bell-at-the-call",
+		Promise:   "G10",
+		Mistake:   "NOTIFY takes effect at the commit anyway, so decide about it in send() already",
+		Seen:      "a transaction that stays open while the node falls asleep is delivered with the next message",
+		Scenarios: []string{"quiet"},
 		Edits: []Edit{deaf(), {
 			File: "db/migrations/0004_send.sql",
 			Old:  "    IF NOT quiet AND (",
@@ -79,11 +79,11 @@ CREATE CONSTRAINT TRIGGER flush AFTER INSERT ON postbus.outbox
 `,
 		}},
 	}, {
-		Name:    "wake-up-without-a-slot",
-		Promise: "G10",
-		Stalls:  true,
-		Mistake: "a channel to wake somebody needs no buffer",
-		Seen:    "now and then a stream stands still until its next heartbeat",
+		Name:      "wake-up-without-a-slot",
+		Promise:   "G10",
+		Mistake:   "a channel to wake somebody needs no buffer",
+		Seen:      "now and then a stream stands still until its next heartbeat",
+		Scenarios: []string{"quiet"},
 		Edits: []Edit{{
 			File: "internal/dispatch/subscribe.go",
 			Old:  "wake: make(chan struct{}, 1)",
