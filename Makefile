@@ -56,6 +56,10 @@ fuzz: ## fuzz the JSON reader and writer, 30 s each (FUZZTIME)
 	@for f in $$(grep -ho 'func Fuzz[A-Za-z]*' service/*_test.go | cut -d' ' -f2); do \
 		go test ./service -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; done
 
+.PHONY: robust
+robust: test-deps ## random traffic under faults, judged, 25 s a scenario (ROBUST_TIME, ROBUST_SEED)
+	ROBUST_TIME=$(or $(ROBUST_TIME),25s) go test -race -count=1 -timeout 60m -v -run TestRobust ./tests/robust
+
 .PHONY: bench
 bench: ## print the numbers of the README
 	go run ./bench

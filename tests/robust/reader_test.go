@@ -12,7 +12,15 @@ import (
 )
 
 // The ways of reading.
-var ways = []string{"grpc poll", "json poll", "grpc stream", "json stream", "sql"}
+const (
+	grpcPoll   = "grpc poll"
+	jsonPoll   = "json poll"
+	grpcStream = "grpc stream"
+	jsonStream = "json stream"
+	sqlPoll    = "sql poll"
+)
+
+var ways = []string{grpcPoll, jsonPoll, grpcStream, jsonStream, sqlPoll}
 
 // A leg is one decision of a reader: where and how it reads next, and for how long.
 type leg struct {
@@ -32,6 +40,7 @@ type reader struct {
 	random *rand.Rand
 	ways   []string
 	stall  time.Duration // between two responses; 0: none
+	pinned *int          // the only node that it reads from
 
 	after   int64
 	legs    int
@@ -50,6 +59,9 @@ func (r *reader) decide() leg {
 		max:       []int32{1, 7, 100, 1000}[r.random.IntN(4)],
 		pause:     upTo(r.random, r.traffic.away),
 	}
+	if r.pinned != nil {
+		l.node, l.pause = *r.pinned, 0
+	}
 	if r.stall > 0 {
 		l.responses, l.lasts = 1<<30, time.Minute
 	}
@@ -61,7 +73,7 @@ func (r *reader) work(ctx context.Context) {
 	for !r.arrived() {
 		l := r.decide()
 		if r.head.Load() >= 0 {
-			l.pause = 0
+			l.pause, l.max = 0, 1000
 		}
 		if !rest(ctx, l.pause) {
 			return
@@ -84,7 +96,7 @@ func (r *reader) arrived() bool {
 func (r *reader) read(ctx context.Context, l leg) error {
 	r.present, r.opened, r.begun = l, false, r.record.Now()
 	r.legs++
-	if l.way == "sql" {
+	if l.way == sqlPoll {
 		return r.sqlPoll(ctx)
 	}
 	up := r.nodes[l.node].up()
@@ -92,11 +104,11 @@ func (r *reader) read(ctx context.Context, l leg) error {
 		return fmt.Errorf("node %s is down", r.nodes[l.node].name)
 	}
 	switch l.way {
-	case "grpc poll":
+	case grpcPoll:
 		return r.grpcPoll(ctx, up)
-	case "json poll":
+	case jsonPoll:
 		return r.jsonPoll(ctx, up)
-	case "grpc stream":
+	case grpcStream:
 		return r.grpcStream(ctx, up)
 	}
 	return r.jsonStream(ctx, up)

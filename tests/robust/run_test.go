@@ -40,6 +40,7 @@ type run struct {
 	seed    uint64
 	traffic traffic
 	server  *embedded.Server
+	disk    *disk  // that the server is on; nil: an ordinary one
 	url     string // of the database, directly
 	nodes   []*node
 	record  *history.Recorder
@@ -94,52 +95,6 @@ func (r *run) fail(err error) {
 	r.errs = append(r.errs, err)
 }
 
-// seen is how far somebody has read from each node.
-type seen struct {
-	mu   sync.Mutex // guards what follows
-	last map[int]int64
-	more chan struct{} // closed when something moves
-}
-
-func (s *seen) note(node int, last int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.last == nil {
-		s.last = map[int]int64{}
-	}
-	s.last[node] = max(s.last[node], last)
-	if s.more != nil {
-		close(s.more)
-		s.more = nil
-	}
-}
-
-// await waits until somebody has read up to id from each of n nodes; false: ctx is over.
-func (s *seen) await(ctx context.Context, n int, id int64) bool {
-	for {
-		s.mu.Lock()
-		there := 0
-		for node := range n {
-			if s.last[node] >= id {
-				there++
-			}
-		}
-		if s.more == nil {
-			s.more = make(chan struct{})
-		}
-		more := s.more
-		s.mu.Unlock()
-		if there == n {
-			return true
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
 // channels returns the names that senders send to.
 func (r *run) channels() []string {
 	names := make([]string, r.traffic.channels)
@@ -173,31 +128,40 @@ func (r *run) readers(ctx context.Context, group *sync.WaitGroup) {
 	}
 	many = append(many, all...)
 	half := all[:(len(all)+1)/2]
-	for _, c := range []struct {
-		name     string
-		channels []string
-		ways     []string
-		after    int64
-		stall    time.Duration
-	}{
-		{"wanders", all, ways, 0, 0},
-		{"wanders-half", half, ways, 0, 0},
-		{"wanders-now", all, ways, history.Absent, 0},
-		{"wanders-one", all[:1], ways, history.Absent, 0},
-		{"polls", half, []string{"grpc poll", "json poll"}, 0, 0},
-		{"polls-rare", all[len(all)-1:], []string{"grpc poll", "json poll"}, 0, 0},
-		{"streams", all, []string{"grpc stream", "json stream"}, 0, 0},
-		{"streams-many", many, []string{"grpc stream", "json stream"}, history.Absent, 0},
-		{"sql", all, []string{"sql"}, 0, 0},
-		{"stalls", all, []string{"grpc stream"}, 0, 700 * time.Millisecond},
+	for _, c := range []reading{
+		{name: "wanders", channels: all, ways: ways},
+		{name: "wanders-half", channels: half, ways: ways},
+		{name: "wanders-now", channels: all, ways: ways, after: history.Absent},
+		{name: "wanders-one", channels: all[:1], ways: ways, after: history.Absent},
+		{name: "polls", channels: half, ways: []string{grpcPoll, jsonPoll}},
+		{name: "polls-rare", channels: all[len(all)-1:], ways: []string{grpcPoll, jsonPoll}},
+		{name: "streams", channels: all, ways: []string{grpcStream, jsonStream}},
+		{name: "streams-many", channels: many, ways: []string{grpcStream, jsonStream}, after: history.Absent},
+		{name: "sql", channels: all, ways: []string{sqlPoll}},
+		{name: "stalls", channels: all, ways: []string{grpcStream}, stall: 700 * time.Millisecond},
 	} {
-		reads := &reader{
-			run: r, Chain: history.Chain{Name: c.name, Channels: c.channels}, random: generator(r.seed, c.name),
-			ways: c.ways, after: c.after, stall: c.stall,
-		}
-		r.record.Chain(reads.Chain)
-		group.Go(func() { reads.work(ctx) })
+		r.reader(ctx, group, c)
 	}
+}
+
+// A reading is what kind of reader one is.
+type reading struct {
+	name     string
+	channels []string
+	ways     []string
+	after    int64
+	stall    time.Duration
+	pinned   *int
+}
+
+// reader starts one reader.
+func (r *run) reader(ctx context.Context, group *sync.WaitGroup, c reading) {
+	reads := &reader{
+		run: r, Chain: history.Chain{Name: c.name, Channels: c.channels}, random: generator(r.seed, c.name),
+		ways: c.ways, after: c.after, stall: c.stall, pinned: c.pinned,
+	}
+	r.record.Chain(reads.Chain)
+	group.Go(func() { reads.work(ctx) })
 }
 
 // query runs statements on the database, as an operator.

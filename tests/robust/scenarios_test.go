@@ -10,6 +10,9 @@ type scenario struct {
 	flags   []string // of the nodes
 	traffic traffic
 	faults  []fault
+	wakes   bool // one waker sends, nobody else
+	slow    int  // the most milliseconds of an INSERT
+	disk    int  // MiB that the database has; 0: no bound
 }
 
 // usual is a bit of everything.
@@ -27,6 +30,7 @@ func (t traffic) with(change func(*traffic)) traffic {
 // scenarios are all there are.
 var scenarios = []scenario{
 	{name: "calm", short: true, nodes: 2, traffic: usual},
+	{name: "wake", nodes: 2, traffic: traffic{channels: 2}, wakes: true, slow: 4},
 	{name: "busy", nodes: 2, traffic: usual.with(func(t *traffic) { t.rpc, t.sql, t.rhythm = 12, 6, 10*time.Millisecond })},
 	{name: "kill-sessions", short: true, nodes: 2, traffic: usual, faults: []fault{killListeners, killSessions}},
 	{name: "kill-node", nodes: 3, traffic: usual, faults: []fault{killNode, killNode, drainNode}},
@@ -37,6 +41,8 @@ var scenarios = []scenario{
 		traffic: usual.with(func(t *traffic) { t.keyed = 90 })},
 	{name: "retention", nodes: 2, flags: []string{"--retention", "2s"}, faults: []fault{killListeners, drainNode},
 		traffic: usual.with(func(t *traffic) { t.away = 6 * time.Second })},
+	{name: "disk-full", nodes: 2, disk: 300, faults: []fault{fillDisk},
+		traffic: usual.with(func(t *traffic) { t.large = 20 })},
 	{name: "everything", nodes: 2, traffic: usual,
 		faults: []fault{killListeners, killSessions, killNode, drainNode, stopDatabase, crashDatabase, freezeDatabase, cutNetwork, loseAnswers, slowNetwork, stickNetwork}},
 }

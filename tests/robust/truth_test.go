@@ -14,7 +14,8 @@ import (
 
 // notes keeps what is inserted into the bus, in the same transaction, so that it is known
 // when retention has taken it. It refuses poison as a constraint would: that is how a
-// database refuses the data of one message.
+// database refuses the data of one message. And it takes its time, up to so many
+// milliseconds, as another trigger might: between an INSERT and its COMMIT much can happen.
 const notes = `
 CREATE SCHEMA robust;
 CREATE TABLE robust.notes (id bigint PRIMARY KEY, transaction text NOT NULL, channel text, type text, json text, bin bytea, headers jsonb, expires_at timestamptz);
@@ -24,6 +25,7 @@ BEGIN
 		RAISE EXCEPTION 'poison' USING ERRCODE = 'data_exception';
 	END IF;
 	INSERT INTO robust.notes VALUES (NEW.id, pg_current_xact_id()::text, NEW.channel, NEW.type, NEW.json, NEW.bin, NEW.headers, NEW.expires_at);
+	PERFORM pg_sleep(random() * %d / 1000);
 	RETURN NULL;
 END $$;
 CREATE TRIGGER note AFTER INSERT ON postbus.bus FOR EACH ROW EXECUTE FUNCTION robust.note();

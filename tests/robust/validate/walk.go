@@ -15,7 +15,7 @@ type step struct {
 }
 
 // walk returns a chain's steps. A reader without a cursor begins where its first
-// response says.
+// response says, and one that asks for the oldest where retention has left it.
 func walk(h *history.History, chain string) []step {
 	var steps []step
 	at := history.Absent
@@ -24,12 +24,12 @@ func walk(h *history.History, chain string) []step {
 			at = r.After
 		}
 		if at == history.Absent {
-			at = r.Last
-			if len(r.Notifications) > 0 {
-				at = r.Notifications[0].ID - 1
-			}
+			at = begins(r)
 		}
 		from := at
+		if r.Opens && r.After == 0 {
+			from = min(begins(r), h.Truth.TrimmedTo)
+		}
 		if r.Gap != nil {
 			from = max(from, r.Gap.Until)
 		}
@@ -37,6 +37,14 @@ func walk(h *history.History, chain string) []step {
 		at = r.Last
 	}
 	return steps
+}
+
+// begins returns the position in front of what a response gives.
+func begins(r history.Response) int64 {
+	if len(r.Notifications) > 0 {
+		return r.Notifications[0].ID - 1
+	}
+	return r.Last
 }
 
 // passed returns the rows of the chain's channels that a step moves over without giving
