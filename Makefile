@@ -57,8 +57,9 @@ fuzz: ## fuzz the JSON reader and writer, 30 s each (FUZZTIME)
 		go test ./service -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) || exit 1; done
 
 .PHONY: robust
-robust: test-deps ## random traffic under faults, judged, 25 s a scenario (ROBUST_TIME, ROBUST_SEED)
-	ROBUST_TIME=$(or $(ROBUST_TIME),25s) go test -race -count=1 -timeout 60m -v -run TestRobust ./tests/robust
+robust: test-deps ## random traffic under faults, judged, 25 s a scenario (ROBUST_TIME, ROBUST_SEED); then planted bugs
+	ROBUST_TIME=$(or $(ROBUST_TIME),25s) go test -race -count=1 -timeout 60m -v -run 'TestRobust|TestNoWakeUpIsLost' ./tests/robust
+	ROBUST_TIME=$(or $(ROBUST_TIME),12s) go test -count=1 -timeout 120m -v -run TestPlantedBugsAreFound ./tests/robust -planted
 
 .PHONY: bench
 bench: ## print the numbers of the README

@@ -49,7 +49,7 @@ func TestEditOfTextThatIsNotThereOnceIsRefused(t *testing.T) {
 	}
 }
 
-// Every bug says all that the documentation shows of it.
+// Every bug says all that the documentation shows of it, and where it must be found.
 func TestEveryBugIsDescribed(t *testing.T) {
 	name, promise := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`), regexp.MustCompile(`^G([1-9]|10)$`)
 	seen := map[string]bool{}
@@ -57,6 +57,8 @@ func TestEveryBugIsDescribed(t *testing.T) {
 		switch {
 		case !name.MatchString(b.Name) || seen[b.Name]:
 			t.Errorf("the name %q is not words joined by hyphens, or is another's", b.Name)
+		case (len(b.Scenarios) > 0) == (b.Test != ""):
+			t.Errorf("the bug %s must name scenarios or a test, one of the two", b.Name)
 		case !promise.MatchString(b.Promise) || b.Mistake == "" || b.Seen == "" || len(b.Edits) == 0:
 			t.Errorf("the bug %s says too little", b.Name)
 		}
@@ -128,4 +130,27 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// docs/guarantees.md lists every bug, in the order of All, with its promise, and no other.
+func TestGuaranteesListEveryBug(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(read(t, filepath.Join(root, "docs/guarantees.md")), "\n"+TableHead)
+	if !found {
+		t.Fatal("docs/guarantees.md has no table of the planted bugs")
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	var listed, want []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| (G[0-9]+) \\|").FindAllStringSubmatch(table, -1) {
+		listed = append(listed, row[1]+" "+row[2])
+	}
+	for _, b := range All() {
+		want = append(want, b.Name+" "+b.Promise)
+	}
+	if !slices.Equal(listed, want) {
+		t.Errorf("docs/guarantees.md lists\n%q, want\n%q", listed, want)
+	}
 }
