@@ -101,6 +101,28 @@ func (r *run) restart(ctx context.Context, random *rand.Rand, stop func(context.
 	return err
 }
 
+// restartPrepared ends PostgreSQL while a transaction of its own is prepared, which ends
+// when the nodes are back: the server has another name for it then.
+func restartPrepared(ctx context.Context, r *run, random *rand.Rand) error {
+	name := fmt.Sprintf("preparer-%d", random.Uint32())
+	s := &sqlSender{run: r, author: author{name: name, random: random, channels: r.channels(), habits: r.traffic}}
+	defer s.disconnect()
+	tx := transaction{letters: s.write(), isolation: "READ COMMITTED", end: commitPrepared, gid: name}
+	tx.held = 300*time.Millisecond + upTo(random, 2*time.Second)
+	tx.during = func() error {
+		rest(ctx, 200*time.Millisecond) // the nodes come to know it
+		if chance(random, 50) {
+			return crashDatabase(ctx, r, random)
+		}
+		return stopDatabase(ctx, r, random)
+	}
+	if !s.connect() {
+		return errors.New("no connection for a prepared transaction")
+	}
+	r.record.Send(s.perform(ctx, tx))
+	return nil
+}
+
 // freezeDatabase stops all of PostgreSQL's processes for a while, sometimes for longer than
 // any deadline of a read.
 func freezeDatabase(ctx context.Context, r *run, random *rand.Rand) error {
@@ -116,9 +138,9 @@ func freezeDatabase(ctx context.Context, r *run, random *rand.Rand) error {
 }
 
 // weathers returns the fault of one kind of weather between a node and the database.
-func weathers(name string, atMost time.Duration, w weather) fault {
+func weathers(name string, atLeast, atMost time.Duration, w weather) fault {
 	return func(ctx context.Context, r *run, random *rand.Rand) error {
-		n, lasts := r.anyNode(random), upTo(random, atMost)
+		n, lasts := r.anyNode(random), atLeast+upTo(random, atMost-atLeast)
 		r.record.Fault("node %s: %s for %v", n.name, name, lasts)
 		n.proxy.set(w)
 		rest(ctx, lasts)
@@ -129,10 +151,11 @@ func weathers(name string, atMost time.Duration, w weather) fault {
 }
 
 var (
-	cutNetwork   = weathers("the network is cut", 3*time.Second, weather{cut: true})
-	stickNetwork = weathers("nothing moves on the network", 7*time.Second, weather{stuck: true})
-	slowNetwork  = weathers("the network is slow", 3*time.Second, weather{delay: 15 * time.Millisecond})
-	loseAnswers  = weathers("answers are lost", 300*time.Millisecond, weather{losing: true})
+	cutNetwork   = weathers("the network is cut", 0, 3*time.Second, weather{cut: true})
+	cutForLong   = weathers("the network is cut", 2*time.Second, 4*time.Second, weather{cut: true})
+	stickNetwork = weathers("nothing moves on the network", 0, 7*time.Second, weather{stuck: true})
+	slowNetwork  = weathers("the network is slow", 0, 3*time.Second, weather{delay: 15 * time.Millisecond})
+	loseAnswers  = weathers("answers are lost", 0, 300*time.Millisecond, weather{losing: true})
 )
 
 // heal mends everything, whatever was left broken.

@@ -50,9 +50,9 @@ type author struct {
 // poison marks a token that the database refuses, so that a batch must be split.
 const poison = "poison-"
 
-// letter writes the next one. Its tokens are hard ones: numbers and escapes that JSON
+// letter writes the next one, large with a chance of so many in a hundred. Its tokens are hard ones: numbers and escapes that JSON
 // libraries like to change.
-func (a *author) letter() letter {
+func (a *author) letter(large int) letter {
 	a.letters++
 	l := letter{Message: history.Message{
 		Token:   fmt.Sprintf("%s-%d", a.name, a.letters),
@@ -71,8 +71,8 @@ func (a *author) letter() letter {
 		l.headers = map[string]string{"traceparent": l.Token, "empty": "", "umlaut": "ü\"\\"}
 	}
 	size := 1 << a.random.IntN(9)
-	if chance(a.random, a.habits.large) {
-		size = 10_000 + a.random.IntN(60_000)
+	if chance(a.random, large) {
+		size = a.habits.bulk/4 + a.random.IntN(a.habits.bulk*3/4)
 	}
 	pad := strings.Repeat("x", size)
 	if chance(a.random, 15) {
@@ -85,18 +85,18 @@ func (a *author) letter() letter {
 	return l
 }
 
-// letters writes what one send holds: mostly one, sometimes many.
+// write writes what one send holds: mostly one, sometimes many.
 func (a *author) write() []letter {
-	n := 1
+	n, large := 1, a.habits.large
 	switch {
 	case chance(a.random, 5):
-		n = 20 + a.random.IntN(60)
+		n, large = 20+a.random.IntN(60), 0 // a send has a limit in bytes
 	case chance(a.random, 40):
 		n = 2 + a.random.IntN(4)
 	}
 	written := make([]letter, n)
 	for i := range written {
-		written[i] = a.letter()
+		written[i] = a.letter(large)
 	}
 	return written
 }

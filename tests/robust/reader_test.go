@@ -39,7 +39,7 @@ type reader struct {
 	history.Chain
 	random *rand.Rand
 	ways   []string
-	stall  time.Duration // between two responses; 0: none
+	stall  time.Duration // the longest between two responses; 0: none
 	pinned *int          // the only node that it reads from
 
 	after   int64
@@ -123,7 +123,7 @@ func (r *reader) take(ctx context.Context, response history.Response) (more bool
 	r.seen.note(r.present.node, response.Last)
 	r.present.responses--
 	if r.stall > 0 && r.head.Load() < 0 {
-		rest(ctx, r.stall)
+		rest(ctx, time.Duration(r.random.Int64N(int64(r.stall))))
 	}
 	return r.present.responses > 0 && r.record.Now()-r.begun < r.present.lasts && !r.arrived()
 }

@@ -182,7 +182,7 @@ func sendJSON(ctx context.Context, l *life, letters []letter) ([]history.Result,
 	case err != nil:
 		return nil, history.Unknown, err.Error()
 	case said.Error != nil:
-		outcome, fault := outcomeOf(codes.Code(said.Error.Code), said.Error.Reason)
+		outcome, fault := outcomeOf(said.Error.Code, said.Error.Reason)
 		return nil, outcome, fault
 	}
 	return said.Results, history.Stored, ""

@@ -59,6 +59,8 @@ type traffic struct {
 	keyed    int
 	mortal   int // messages with a short ttl
 	large    int
+	bulk     int // bytes of the largest
+	stalling int // more readers that stall
 	poisoned int
 	early    int           // transactions that are numbered before they end
 	prepared int           // transactions that are prepared
@@ -138,9 +140,14 @@ func (r *run) readers(ctx context.Context, group *sync.WaitGroup) {
 		{name: "streams", channels: all, ways: []string{grpcStream, jsonStream}},
 		{name: "streams-many", channels: many, ways: []string{grpcStream, jsonStream}, after: history.Absent},
 		{name: "sql", channels: all, ways: []string{sqlPoll}},
-		{name: "stalls", channels: all, ways: []string{grpcStream}, stall: 700 * time.Millisecond},
+		{name: "stalls", channels: all, ways: []string{grpcStream}, stall: 1500 * time.Millisecond},
+		{name: "stalls-briefly", channels: all, ways: []string{grpcStream}, stall: 300 * time.Millisecond},
+		{name: "stalls-half", channels: half, ways: []string{jsonStream}, stall: 300 * time.Millisecond},
 	} {
 		r.reader(ctx, group, c)
+	}
+	for i := range r.traffic.stalling {
+		r.reader(ctx, group, reading{name: fmt.Sprintf("stalls-%d", i), channels: all, ways: []string{grpcStream, jsonStream}, stall: time.Second})
 	}
 }
 

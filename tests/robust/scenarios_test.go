@@ -17,7 +17,7 @@ type scenario struct {
 
 // usual is a bit of everything.
 var usual = traffic{
-	rpc: 4, sql: 5, channels: 5, keyed: 40, mortal: 5, large: 3, poisoned: 2, early: 10, prepared: 8,
+	rpc: 4, sql: 5, channels: 5, keyed: 40, mortal: 5, large: 3, bulk: 70_000, poisoned: 2, early: 10, prepared: 8,
 	held: 1500 * time.Millisecond, rhythm: 120 * time.Millisecond, away: 400 * time.Millisecond,
 }
 
@@ -36,13 +36,18 @@ var scenarios = []scenario{
 		traffic: usual.with(func(t *traffic) { t.large, t.prepared, t.early, t.away = 100, 0, 0, 3*time.Second })},
 	{name: "kill-sessions", short: true, nodes: 2, traffic: usual, faults: []fault{killListeners, killSessions}},
 	{name: "kill-node", nodes: 3, traffic: usual, faults: []fault{killNode, killNode, drainNode}},
-	{name: "restart-database", nodes: 2, faults: []fault{stopDatabase, crashDatabase},
-		traffic: usual.with(func(t *traffic) { t.prepared, t.held, t.early = 15, 6*time.Second, 25 })},
+	{name: "restart-database", nodes: 2, faults: []fault{stopDatabase, crashDatabase, restartPrepared, restartPrepared},
+		traffic: usual.with(func(t *traffic) { t.prepared, t.early = 12, 25 })},
 	{name: "freeze", nodes: 2, traffic: usual, faults: []fault{freezeDatabase}},
 	{name: "network", short: true, nodes: 2, faults: []fault{cutNetwork, loseAnswers, loseAnswers, slowNetwork, stickNetwork},
 		traffic: usual.with(func(t *traffic) { t.keyed = 90 })},
 	{name: "retention", nodes: 2, flags: []string{"--retention", "2s"}, faults: []fault{killListeners, drainNode},
 		traffic: usual.with(func(t *traffic) { t.away = 6 * time.Second })},
+	{name: "window", nodes: 2, faults: []fault{cutForLong}, // messages so large that few fit into it
+		traffic: usual.with(func(t *traffic) {
+			t.rpc, t.sql, t.large, t.bulk, t.stalling = 2, 1, 100, 300_000, 5
+			t.rhythm = 400 * time.Millisecond
+		})},
 	{name: "disk-full", nodes: 2, disk: 300, faults: []fault{fillDisk},
 		traffic: usual.with(func(t *traffic) { t.large = 20 })},
 	{name: "everything", nodes: 2, traffic: usual,

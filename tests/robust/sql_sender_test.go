@@ -34,6 +34,7 @@ type transaction struct {
 	before    time.Duration // between the sends and the end
 	held      time.Duration // prepared
 	pause     time.Duration // before it all
+	during    func() error  // what happens while it is prepared; nil: nothing
 }
 
 // A sqlSender sends as an application does, in transactions of its own, directly to the
@@ -270,6 +271,9 @@ func (s *sqlSender) finish(ctx context.Context, tx transaction, sent *history.Se
 	_, err := s.do("PREPARE TRANSACTION '" + tx.gid + "'")
 	if refused(err) {
 		return history.Nothing, err
+	}
+	if tx.during != nil {
+		s.fail(tx.during())
 	}
 	rest(ctx, tx.held)
 	return s.endPrepared(tx, err != nil)

@@ -33,7 +33,7 @@ func (r *run) wakes(sending, reads context.Context, senders, readers *sync.WaitG
 
 func (w *waker) work(ctx context.Context) {
 	defer w.disconnect()
-	for rest(ctx, falling(w.random)) {
+	for rest(ctx, 0) {
 		sent := w.one(ctx)
 		w.record.Send(sent)
 		if sent.Outcome != history.Stored {
@@ -51,26 +51,61 @@ func (w *waker) work(ctx context.Context) {
 	}
 }
 
-// falling is a pause that ends about when a node falls asleep.
+// falling is a pause that ends about when a node falls asleep: 20 ms after it was busy, of
+// which reading the message has taken some.
 func falling(random *rand.Rand) time.Duration {
-	return 12*time.Millisecond + time.Duration(random.IntN(36_000))*time.Microsecond
+	return time.Duration(random.IntN(32_000)) * time.Microsecond
 }
 
-// one sends one message, by a transaction or over a node, which wakes the others.
+// one sends one message, in one of the ways that may find a node awake and commit when it
+// sleeps.
 func (w *waker) one(ctx context.Context) history.Send {
-	letters := []letter{w.letter()}
-	if chance(w.random, 30) {
-		r := request{way: "grpc", letters: letters, patient: 10 * time.Second}
-		return *w.rpc.try(r, w.nodes[w.random.IntN(len(w.nodes))])
-	}
-	tx := transaction{letters: letters, isolation: "READ COMMITTED", end: commit, gid: "none", before: upTo(w.random, 40*time.Millisecond)}
-	switch {
-	case chance(w.random, 40): // numbered, and the bell looked at, long before it commits
-		tx.early, tx.before = true, time.Duration(w.random.IntN(60))*time.Millisecond
-	case chance(w.random, 50):
+	tx := transaction{letters: []letter{w.letter(0)}, isolation: "READ COMMITTED", end: commit}
+	switch w.random.IntN(5) {
+	case 0: // over a node, which must wake the others
+		rest(ctx, falling(w.random))
+		return *w.rpc.try(request{way: "grpc", letters: tx.letters, patient: 10 * time.Second}, w.nodes[w.random.IntN(len(w.nodes))])
+	case 1: // numbered, and the bell looked at, long before it commits
+		tx.early, tx.before = true, sleepy(w.random)
+	case 2: // its INSERT waits for a lock
+		lasts := sleepy(w.random)
+		var locked sync.WaitGroup
+		defer locked.Wait()
+		taken := make(chan struct{})
+		locked.Go(func() { w.fail(w.lock(taken, lasts)) })
+		<-taken
 		tx.end = plain
+	case 3:
+		tx.end = plain
+		fallthrough
+	default:
+		rest(ctx, falling(w.random))
 	}
 	return w.perform(ctx, tx)
+}
+
+// sleepy is a time in which a node that was busy falls asleep.
+func sleepy(random *rand.Rand) time.Duration {
+	return time.Duration(25+random.IntN(60)) * time.Millisecond
+}
+
+// lock locks the log for a while as CREATE INDEX does: reads go on and writes wait. It
+// closes taken when it has the lock, or never will.
+func (w *waker) lock(taken chan struct{}, lasts time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
+	defer cancel()
+	var once sync.Once
+	ready := func() { once.Do(func() { close(taken) }) }
+	defer ready()
+	return w.query(ctx, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "BEGIN; LOCK TABLE postbus.bus IN SHARE MODE"); err != nil {
+			return err
+		}
+		ready()
+		rest(ctx, lasts)
+		_, err := conn.Exec(ctx, "COMMIT")
+		return err
+	})
 }
 
 // newest returns the highest id; there is no other sender.

@@ -4,7 +4,7 @@ import (
 	"github.com/postbus/postbus/tests/robust/history"
 )
 
-// Reliable: at the end every chain has been given every row of its channels, but for what
+// Reliable holds that at the end every chain has been given every row of its channels, but for what
 // a gap covers and what had expired, and it has come to the head.
 func Reliable(h *history.History) []string {
 	var broken findings
@@ -34,7 +34,7 @@ func Reliable(h *history.History) []string {
 	return broken
 }
 
-// Resumable: a leg begins where the one before it ended. Its first response gives all
+// Resumable holds that a leg begins where the one before it ended. Its first response gives all
 // that lies between its after and its last, and nothing from below.
 func Resumable(h *history.History) []string {
 	var broken findings
@@ -56,7 +56,7 @@ func Resumable(h *history.History) []string {
 	return broken
 }
 
-// Bookmarkable: last is what a reader may go on from. It is not below what the response
+// Bookmarkable holds that last is what a reader may go on from. It is not below what the response
 // gives, nor below the reader's own cursor, and it passes over no message that the
 // reader should have been given.
 func Bookmarkable(h *history.History) []string {
@@ -80,7 +80,7 @@ func Bookmarkable(h *history.History) []string {
 	return broken
 }
 
-// Unique: no chain is given an id twice, and no message is stored twice, whatever its
+// Unique holds that no chain is given an id twice, and no message is stored twice, whatever its
 // sender was told and tried again.
 func Unique(h *history.History) []string {
 	var broken findings
@@ -103,7 +103,7 @@ func Unique(h *history.History) []string {
 	return broken
 }
 
-// Told: a gap has a cause, and says no more than that. The only loss that a run makes is
+// Told holds that a gap has a cause, and says no more than that. The only loss that a run makes is
 // retention's: no reader is told of another history, or that it is ahead.
 func Told(h *history.History) []string {
 	var broken findings

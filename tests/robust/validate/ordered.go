@@ -7,7 +7,7 @@ import (
 	"github.com/postbus/postbus/tests/robust/history"
 )
 
-// Ordered: ids ascend in one chain, and they ascend with time: what is sent after a reader
+// Ordered holds that ids ascend in one chain, and they ascend with time: what is sent after a reader
 // was told a position, or after a sender was told an id, gets a higher one.
 func Ordered(h *history.History) []string {
 	var broken findings

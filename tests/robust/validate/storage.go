@@ -6,7 +6,7 @@ import (
 	"github.com/postbus/postbus/tests/robust/history"
 )
 
-// Durable: a message whose sender was told that it is stored is stored, under the id that
+// Durable holds that a message whose sender was told that it is stored is stored, under the id that
 // was told; and what was stored is still there, unless retention or its ttl took it.
 func Durable(h *history.History) []string {
 	var broken findings
@@ -38,7 +38,7 @@ func Durable(h *history.History) []string {
 	return broken
 }
 
-// Genuine: what is stored was sent, and nobody was told that it is not stored; what is
+// Genuine holds that what is stored was sent, and nobody was told that it is not stored; what is
 // delivered is stored, intact.
 func Genuine(h *history.History) []string {
 	var broken findings
@@ -75,7 +75,7 @@ func Genuine(h *history.History) []string {
 	return broken
 }
 
-// Atomic: of one send, whatever its outcome, either nothing is stored or everything, by
+// Atomic holds that of one send, whatever its outcome, either nothing is stored or everything, by
 // one transaction, and the ids ascend as the messages were sent. A message whose key
 // was taken by another counts as stored.
 func Atomic(h *history.History) []string {
@@ -108,7 +108,7 @@ func Atomic(h *history.History) []string {
 	return broken
 }
 
-// Idempotent: of all messages with one key on one channel at most one is stored; every
+// Idempotent holds that of all messages with one key on one channel at most one is stored; every
 // answer has its id, and at most one of them says that it is no duplicate.
 func Idempotent(h *history.History) []string {
 	var broken findings
