@@ -32,8 +32,6 @@ var scenarios = []scenario{
 	{name: "calm", short: true, nodes: 2, traffic: usual},
 	{name: "wake", nodes: 2, traffic: traffic{channels: 2}, wakes: true, slow: 4},
 	{name: "busy", nodes: 2, traffic: usual.with(func(t *traffic) { t.rpc, t.sql, t.rhythm = 12, 6, 10*time.Millisecond })},
-	{name: "large", nodes: 2, // the window holds a few dozen messages, and readers fall behind it
-		traffic: usual.with(func(t *traffic) { t.large, t.prepared, t.early, t.away = 100, 0, 0, 3*time.Second })},
 	{name: "kill-sessions", short: true, nodes: 2, traffic: usual, faults: []fault{killListeners, killSessions}},
 	{name: "kill-node", nodes: 3, traffic: usual, faults: []fault{killNode, killNode, drainNode}},
 	{name: "restart-database", nodes: 2, faults: []fault{stopDatabase, crashDatabase, restartPrepared, restartPrepared},
@@ -41,6 +39,8 @@ var scenarios = []scenario{
 	{name: "freeze", nodes: 2, traffic: usual, faults: []fault{freezeDatabase}},
 	{name: "network", short: true, nodes: 2, faults: []fault{cutNetwork, loseAnswers, loseAnswers, slowNetwork, stickNetwork},
 		traffic: usual.with(func(t *traffic) { t.keyed = 90 })},
+	{name: "slow-and-cut", nodes: 2, faults: []fault{cutSlowNetwork},
+		traffic: usual.with(func(t *traffic) { t.rpc, t.rhythm = 8, 40*time.Millisecond })},
 	{name: "retention", nodes: 2, flags: []string{"--retention", "2s"}, faults: []fault{killListeners, drainNode},
 		traffic: usual.with(func(t *traffic) { t.away = 6 * time.Second })},
 	{name: "window", nodes: 2, faults: []fault{cutForLong}, // messages so large that few fit into it

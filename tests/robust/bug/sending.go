@@ -7,7 +7,7 @@ func sending() []Bug {
 		Promise:   "G1",
 		Mistake:   "answer when the statement is done and let the commit follow",
 		Seen:      "a message that Send has answered is gone when the connection breaks at that moment",
-		Scenarios: []string{"network"},
+		Scenarios: []string{"slow-and-cut"},
 		Edits: []Edit{{
 			File: "internal/postgres/append.go",
 			Old: `	defer conn.Release()

@@ -21,7 +21,7 @@ func settling() []Bug {
 		Promise:   "G2",
 		Mistake:   "the rows were read a moment ago, why read them again once nobody holds the gap open",
 		Seen:      "now and then a message that committed between two statements is never delivered",
-		Scenarios: []string{"busy", "network"},
+		Scenarios: []string{"network", "busy"},
 		Edits: []Edit{{
 			File: "internal/dispatch/follow.go",
 			Old:  "	tracker tracker\n	target ",

@@ -7,7 +7,7 @@ func window() []Bug {
 		Promise:   "G3",
 		Mistake:   "off by one: < where <= is meant, at the edge of what the window still has",
 		Seen:      "a reader that is just a little too slow misses exactly one message",
-		Scenarios: []string{"large"},
+		Scenarios: []string{"window"},
 		Edits: []Edit{{
 			File: "internal/dispatch/collect.go",
 			Old:  "s.markedFrom <= d.window.evicted",
@@ -22,7 +22,7 @@ func window() []Bug {
 		Promise:   "G8",
 		Mistake:   "the ring buffer has moved on: go on with the oldest that it has",
 		Seen:      "a reader that stalls for a while silently misses messages",
-		Scenarios: []string{"large"},
+		Scenarios: []string{"window"},
 		Edits: []Edit{{
 			File: "internal/dispatch/collect.go",
 			Old:  "		s.until = d.pos // the window has moved on: the table has it\n",
@@ -44,7 +44,7 @@ func window() []Bug {
 		Promise:   "G3",
 		Mistake:   "a page that is cut by its bytes is taken for a complete one",
 		Seen:      "who catches up over large messages misses those behind the cut",
-		Scenarios: []string{"large"},
+		Scenarios: []string{"window"},
 		Edits: []Edit{{
 			File: "internal/dispatch/collect.go",
 			Old:  "			scanned = b.Notifications[len(b.Notifications)-1].ID\n			break // ",
