@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -225,30 +224,6 @@ func (s *sqlSender) sendPart(part []letter, batched bool) error {
 		}
 	}
 	return nil
-}
-
-// statement is the letter as an application writes it.
-func (l *letter) statement() string {
-	quote := func(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
-	var more strings.Builder
-	fmt.Fprintf(&more, ", type => %s", quote(l.Token))
-	if l.headers != nil {
-		headers := make([]string, 0, len(l.headers))
-		for name, value := range l.headers {
-			headers = append(headers, quote(name), quote(value))
-		}
-		fmt.Fprintf(&more, ", headers => jsonb_build_object(%s)", strings.Join(headers, ", "))
-	}
-	if l.TTL > 0 {
-		fmt.Fprintf(&more, ", ttl => '%d milliseconds'", l.TTL.Milliseconds())
-	}
-	if l.Key != "" {
-		fmt.Fprintf(&more, ", key => %s", quote(l.Key))
-	}
-	if l.binary != nil {
-		return fmt.Sprintf(`SELECT postbus.send_binary(%s, '\x%x'%s)`, quote(l.Channel), l.binary, more.String())
-	}
-	return fmt.Sprintf("SELECT postbus.send(%s, %s%s)", quote(l.Channel), quote(l.json), more.String())
 }
 
 // finish ends the transaction.
