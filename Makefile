@@ -69,8 +69,9 @@ fuzz: ## fuzz whatever parses what the network brings, 30 s each (FUZZTIME)
 			go test ./$$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) -parallel 1 || exit 1; done; done
 
 .PHONY: robust
-robust: test-deps ## random traffic under faults, judged, 25 s a scenario (ROBUST_TIME, ROBUST_SEED)
-	ROBUST_TIME=$(or $(ROBUST_TIME),25s) go test -race -count=1 -timeout 60m -v -run TestRobust ./tests/robust
+robust: test-deps ## random traffic under faults, judged, 25 s a scenario (ROBUST_TIME, ROBUST_SEED); then planted bugs
+	ROBUST_TIME=$(or $(ROBUST_TIME),25s) go test -race -count=1 -timeout 60m -v -run 'TestRobust|TestNoWakeUpIsLost' ./tests/robust
+	ROBUST_TIME=$(or $(ROBUST_TIME),12s) go test -count=1 -timeout 120m -v -run TestPlantedBugsAreFound ./tests/robust -planted
 
 .PHONY: bench
 bench: ## print the numbers of the README (some 25 minutes; BENCH=-quick: 5)

@@ -150,6 +150,19 @@ func weathers(name string, atLeast, atMost time.Duration, w weather) fault {
 	}
 }
 
+// cutSlowNetwork cuts a network that has been slow: what is under way is lost, and much is.
+func cutSlowNetwork(ctx context.Context, r *run, random *rand.Rand) error {
+	n := r.anyNode(random)
+	r.record.Fault("node %s: the network is slow, then cut", n.name)
+	n.proxy.set(weather{delay: 20 * time.Millisecond})
+	rest(ctx, upTo(random, time.Second))
+	n.proxy.set(weather{cut: true})
+	rest(ctx, upTo(random, time.Second))
+	n.proxy.set(weather{})
+	r.record.Fault("node %s: the network is as it was", n.name)
+	return nil
+}
+
 var (
 	cutNetwork   = weathers("the network is cut", 0, 3*time.Second, weather{cut: true})
 	cutForLong   = weathers("the network is cut", 2*time.Second, 4*time.Second, weather{cut: true})

@@ -39,6 +39,8 @@ var scenarios = []scenario{
 	{name: "freeze", nodes: 2, traffic: usual, faults: []fault{freezeDatabase}},
 	{name: "network", short: true, nodes: 2, faults: []fault{cutNetwork, loseAnswers, loseAnswers, slowNetwork, stickNetwork},
 		traffic: usual.with(func(t *traffic) { t.keyed = 90 })},
+	{name: "slow-and-cut", nodes: 2, faults: []fault{cutSlowNetwork},
+		traffic: usual.with(func(t *traffic) { t.rpc, t.rhythm = 8, 40*time.Millisecond })},
 	{name: "retention", nodes: 2, flags: []string{"--retention", "2s"}, faults: []fault{killListeners, drainNode},
 		traffic: usual.with(func(t *traffic) { t.away = 6 * time.Second })},
 	{name: "window", nodes: 2, faults: []fault{cutForLong}, // messages so large that few fit into it
