@@ -2,8 +2,8 @@
 --
 --   send ──▶ outbox_usual (row inserted, and deleted at once) ─ ─ at COMMIT ─ ─▶ flush_usual ──▶ bus (row numbered), bell
 --
--- It is the way of 0004 with less to carry: each column, and each function that a condition calls, costs about half a percent of a send,
--- because PostgreSQL prepares them anew in every transaction. Both ways may be mixed in a transaction: the events of all
+-- It is the way of 0004 with less to carry: a function that a condition calls costs half a percent of a send even when it does
+-- little, because PostgreSQL prepares expressions anew in every transaction. Both ways may be mixed in a transaction: the events of all
 -- deferred triggers fire in the order in which they were queued, so the ids ascend in the order of the calls
 -- (TestSendKeepsTheOrderOfATransaction).
 
