@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,10 +44,13 @@ func TestMigratingBelowOpenTransactions(t *testing.T) {
 	}
 	exec(t, other, "SELECT postbus.send('a', '1')")
 	exec(t, open, "SELECT postbus.send('a', '2')", "BEGIN", "SELECT postbus.send('a', '3')", "SELECT postbus.send('a', '4', key => 'k')")
-	if version, err := Migrate(t.Context(), url, MigrateOptions{}); err != nil || version != 10 {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if version, err := Migrate(ctx, url, MigrateOptions{}); err != nil || version != 10 {
 		t.Fatalf("version %d, %v", version, err)
 	}
-	exec(t, open, "SELECT postbus.send('a', '5')", "SELECT postbus.send('a', '6', ttl => '1 h')", "COMMIT")
+	// A new lock makes its session notice the new functions within the transaction.
+	exec(t, open, "TABLE postbus.outbox_usual", "SELECT postbus.send('a', '5')", "SELECT postbus.send('a', '6', ttl => '1 h')", "COMMIT")
 	exec(t, other, "SELECT postbus.send('a', '7')")
 	if got, want := payloads(t, other), "1 2 3 4 5 6 7"; got != want {
 		t.Errorf("stored %q, want %q", got, want)
