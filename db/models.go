@@ -50,6 +50,12 @@ type PostbusOutbox struct {
 	Key     *string
 }
 
+type PostbusOutboxUsual struct {
+	Channel string
+	Type    string
+	Json    string
+}
+
 type PostbusSetting struct {
 	One          bool
 	MinProgram   int32

@@ -1,14 +1,16 @@
 package postgres
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postbus/postbus/db/migrations"
 	"github.com/postbus/postbus/internal/bus"
-
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 )
 
@@ -17,14 +19,41 @@ func TestMigratorsAtOnceWaitForEachOther(t *testing.T) {
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			if version, err := Migrate(t.Context(), url, MigrateOptions{}); err != nil || version != 9 {
+			if version, err := Migrate(t.Context(), url, MigrateOptions{}); err != nil || version != 10 {
 				t.Errorf("version %d, %v", version, err)
 			}
 		})
 	}
 	group.Wait()
-	if n := value[int](t, connect(t, url), "SELECT count(*) FROM postbus.migrations"); n != 9 {
+	if n := value[int](t, connect(t, url), "SELECT count(*) FROM postbus.migrations"); n != 10 {
 		t.Errorf("%d versions recorded", n)
+	}
+}
+
+// Migrating waits for no open transaction, and loses and reorders nothing that one has sent before or sends after.
+func TestMigratingBelowOpenTransactions(t *testing.T) {
+	url := pgtest.Database(t)
+	open, other := connect(t, url), connect(t, url)
+	for _, name := range []string{"0001_tables", "0002_histories", "0003_checks", "0004_send", "0005_send_messages", "0006_append", "0007_poll", "0008_recent", "0009_roles"} {
+		text, err := migrations.Files.ReadFile(name + ".sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(t, other, string(text))
+		exec(t, other, "INSERT INTO postbus.migrations (version) VALUES ("+name[:4]+")")
+	}
+	exec(t, other, "SELECT postbus.send('a', '1')")
+	exec(t, open, "SELECT postbus.send('a', '2')", "BEGIN", "SELECT postbus.send('a', '3')", "SELECT postbus.send('a', '4', key => 'k')")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if version, err := Migrate(ctx, url, MigrateOptions{}); err != nil || version != 10 {
+		t.Fatalf("version %d, %v", version, err)
+	}
+	// A new lock makes its session notice the new functions within the transaction.
+	exec(t, open, "TABLE postbus.outbox_usual", "SELECT postbus.send('a', '5')", "SELECT postbus.send('a', '6', ttl => '1 h')", "COMMIT")
+	exec(t, other, "SELECT postbus.send('a', '7')")
+	if got, want := payloads(t, other), "1 2 3 4 5 6 7"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
 	}
 }
 

@@ -27,8 +27,23 @@ func TestSendCommitsWithItsTransaction(t *testing.T) {
 	if got, want := payloads(t, conn), "11 12 21 22 31 32 91 92 93"; got != want {
 		t.Errorf("stored %q, want %q", got, want)
 	}
-	if left := value[int](t, conn, "SELECT count(*) FROM postbus.outbox"); left != 0 {
-		t.Errorf("%d rows are left in the outbox", left)
+	if left := value[int](t, conn, "SELECT (SELECT count(*) FROM postbus.outbox) + (SELECT count(*) FROM postbus.outbox_usual)"); left != 0 {
+		t.Errorf("%d rows are left in the outboxes", left)
+	}
+}
+
+// The usual message and any other take two ways to the log.
+func TestSendKeepsTheOrderOfATransaction(t *testing.T) {
+	_, url := open(t)
+	conn := connect(t, url)
+	exec(t, conn, "BEGIN", "SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '2', ttl => '1 h')", "SELECT postbus.send('b', '3', type => 't')",
+		"SAVEPOINT s", "SELECT postbus.send('a', '\"undone\"')", "SELECT postbus.send('a', '\"undone\"', key => 'k')", "ROLLBACK TO s",
+		"SELECT postbus.send('a', '4', key => 'k')", "SELECT postbus.send('a', '5')", "SELECT postbus.send('a', '6'::jsonb)",
+		"SELECT postbus.send('a', '7', headers => '{\"h\":\"v\"}')", "SELECT postbus.send('a', '8')", "COMMIT",
+		"BEGIN", "SELECT postbus.send('a', '9', ttl => '1 h')", "SELECT postbus.send('a', '10')", "SET CONSTRAINTS ALL IMMEDIATE",
+		"SELECT postbus.send('a', '11')", "SELECT postbus.send('a', '12', ttl => '1 h')", "COMMIT")
+	if got, want := payloads(t, conn), "1 2 3 4 5 6 7 8 9 10 11 12"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
 	}
 }
 
@@ -84,6 +99,7 @@ func TestSendNamesFieldFaultAndLimit(t *testing.T) {
 		{"send('postbus:a', '1')", `channel: begins with "postbus:", which is reserved`},
 		{"send('a', '1', type => '" + long + "')", "type: 300 bytes, at most 255"},
 		{"send('a', '1', type => 'b ')", "type: white space at an end, none allowed"},
+		{"send('a', '1', type => E'b\\u007f')", "type: control character U+007F at byte 1, none allowed"},
 		{"send('a', '1', type => 'postbus:b')", `type: begins with "postbus:", which is reserved`},
 		{`send('a', '1', headers => '{"":"1"}')`, `headers[""]: empty name, 1 to 255 bytes`},
 		{"send('a', '1', key => '" + long + "')", "key: 300 bytes, at most 255"},
@@ -121,11 +137,12 @@ func TestSendNamesFieldFaultAndLimit(t *testing.T) {
 		}
 	}
 	exec(t, conn, "SELECT postbus.send(E'a \\u00e9/#*', repeat('[', 1000) || repeat(']', 1000), type => 'b c')",
+		"SELECT postbus.send(repeat('c', 255), '1', type => repeat('t', 255))", "SELECT postbus.send('a:b', '1', type => 'a:postbus:')",
 		"SELECT postbus.send('a', to_json(repeat('[', 2000)))", "SELECT postbus.send('a', '1', ttl => '1000000 years')",
 		"SELECT postbus.send('a', to_json(repeat('x', 1048574)))",
 		`SELECT postbus.send_messages('{"messages":[{"channel":"a","_note":1,"ttl":"1.5s","headers":null}],"_x":1}')`)
-	if n := value[int](t, conn, "SELECT count(*) FROM postbus.bus"); n != 5 {
-		t.Errorf("%d messages stored, want the 5 that are right", n)
+	if n := value[int](t, conn, "SELECT count(*) FROM postbus.bus"); n != 7 {
+		t.Errorf("%d messages stored, want the 7 that are right", n)
 	}
 }
 
@@ -154,16 +171,22 @@ func TestSendDeletesByCtid(t *testing.T) {
 	server := pgtest.Exclusive(t, nil)
 	url := pgtest.DatabaseOn(t, server)
 	openAt(t, url).Close()
+	check := func(conn *pgx.Conn, when string) {
+		t.Helper()
+		exec(t, conn, "VACUUM ANALYZE postbus.outbox, postbus.outbox_usual", "SELECT postbus.send('a', '1')", "BEGIN")
+		for range 10 {
+			exec(t, conn, "SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '1', key => clock_timestamp()::text)")
+		}
+		for _, outbox := range []string{"outbox", "outbox_usual"} {
+			if n := value[int](t, conn, "SELECT pg_stat_get_xact_numscans('postbus."+outbox+"'::regclass)"); n != 0 {
+				t.Errorf("%d scans of the %s %s", n, outbox, when)
+			}
+		}
+		exec(t, conn, "COMMIT")
+	}
 	conn := connect(t, url)
-	exec(t, conn, "VACUUM ANALYZE postbus.outbox", "SELECT postbus.send('a', '1')", "BEGIN")
-	for range 10 {
-		exec(t, conn, "SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '1', key => clock_timestamp()::text)")
-	}
-	if n := value[int](t, conn, "SELECT pg_stat_get_xact_numscans('postbus.outbox'::regclass)"); n != 0 {
-		t.Errorf("%d scans of the outbox", n)
-	}
-	exec(t, conn, "COMMIT")
-	// A crash empties the table.
+	check(conn, "in the beginning")
+	// A crash empties the tables.
 	conn.Close(t.Context())
 	if err := server.StopImmediate(t.Context()); err != nil {
 		t.Fatal(err)
@@ -171,15 +194,7 @@ func TestSendDeletesByCtid(t *testing.T) {
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	conn = connect(t, url)
-	exec(t, conn, "VACUUM postbus.outbox", "SELECT postbus.send('a', '1')", "BEGIN")
-	for range 10 {
-		exec(t, conn, "SELECT postbus.send('a', '1')")
-	}
-	if n := value[int](t, conn, "SELECT pg_stat_get_xact_numscans('postbus.outbox'::regclass)"); n != 0 {
-		t.Errorf("%d scans of the outbox after a crash", n)
-	}
-	exec(t, conn, "COMMIT")
+	check(connect(t, url), "after a crash")
 }
 
 func TestRolesMayDoTheirPartOnly(t *testing.T) {
@@ -196,6 +211,7 @@ func TestRolesMayDoTheirPartOnly(t *testing.T) {
 		{"postbus_sender", "SELECT postbus.poll('{a}')", false},
 		{"postbus_sender", "INSERT INTO postbus.bus (channel, type, json) VALUES ('a', '', '1')", false},
 		{"postbus_sender", "INSERT INTO postbus.outbox (channel, type, json) VALUES ('a', '', '1')", false},
+		{"postbus_sender", "INSERT INTO postbus.outbox_usual (channel, type, json) VALUES ('a', '', '1')", false},
 		{"postbus_sender", "SELECT postbus.stage('', 'a', '1', NULL, '', NULL, NULL, NULL)", false},
 		{"postbus_reader", "SELECT postbus.poll('{a}', 0)", true},
 		{"postbus_reader", "SELECT postbus.send('a', '1')", false},
@@ -227,10 +243,10 @@ func TestCallersOperatorsAreNotUsed(t *testing.T) {
 		"CREATE OPERATOR evil.& (FUNCTION = evil.trap, LEFTARG = int, RIGHTARG = int)",
 		"CREATE FUNCTION evil.current_setting(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$",
 		"SET ROLE postbus_sender", "SET search_path = evil, pg_catalog",
-		"SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '1', key => 'k')",
+		"SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '1', key => 'k')",
 		`SELECT postbus.send_messages('{"messages":[{"channel":"a","payload":1}]}')`,
 		"SET synchronous_commit = off", "SELECT postbus.send('a', '1')", "RESET search_path", "RESET ROLE")
-	if got := payloads(t, conn); got != "1 1 1 1" {
+	if got := payloads(t, conn); got != "1 1 1 1 1" {
 		t.Errorf("stored %q", got)
 	}
 }
@@ -238,7 +254,7 @@ func TestCallersOperatorsAreNotUsed(t *testing.T) {
 func TestSendIsDurableWithoutSynchronousCommit(t *testing.T) {
 	_, url := open(t)
 	conn := connect(t, url)
-	exec(t, conn, "SET synchronous_commit = off", "BEGIN", "SELECT postbus.send('a', '1')")
+	exec(t, conn, "SET synchronous_commit = off", "SELECT postbus.send('a', '1')", "BEGIN", "SELECT postbus.send('a', '2')")
 	if got := value[string](t, conn, "SHOW synchronous_commit"); got != "off" {
 		t.Errorf("synchronous_commit is %s before the commit", got)
 	}
