@@ -75,7 +75,7 @@ const (
 	quietChannel = "quiet"
 	quietStreams = 10               // on each node
 	stalled      = 15 * time.Second // no stream of a sound program stands still for so long
-	quietLarge   = 300              // messages of a Send that takes its time
+	quietLarge   = 1000             // messages of a Send that takes its time
 	quietRow     = 50               // Sends one after the other
 )
 

@@ -34,6 +34,8 @@ var scenarios = []scenario{
 	{name: "busy", nodes: 2, traffic: usual.with(func(t *traffic) { t.rpc, t.sql, t.rhythm = 12, 6, 10*time.Millisecond })},
 	{name: "kill-sessions", short: true, nodes: 2, traffic: usual, faults: []fault{killListeners, killSessions}},
 	{name: "kill-node", nodes: 3, traffic: usual, faults: []fault{killNode, killNode, drainNode}},
+	{name: "drain", nodes: 2, faults: []fault{drainNode}, // with something pending for everyone
+		traffic: usual.with(func(t *traffic) { t.rpc, t.rhythm = 10, 15*time.Millisecond })},
 	{name: "restart-database", nodes: 2, faults: []fault{stopDatabase, crashDatabase, restartPrepared, restartPrepared},
 		traffic: usual.with(func(t *traffic) { t.prepared, t.early = 12, 25 })},
 	{name: "freeze", nodes: 2, traffic: usual, faults: []fault{freezeDatabase}},

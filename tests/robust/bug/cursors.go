@@ -18,7 +18,7 @@ func cursors() []Bug {
 		Promise:   "G3",
 		Mistake:   "the farewell of a stream names the newest id, although something waits to be sent",
 		Seen:      "who goes on elsewhere after a node was drained misses messages",
-		Scenarios: []string{"kill-node"},
+		Scenarios: []string{"drain"},
 		Edits: []Edit{{
 			File: "internal/dispatch/subscription.go",
 			Old: `	if len(s.marked) > 0 || s.given < s.until || s.ahead != nil {

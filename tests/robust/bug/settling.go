@@ -49,7 +49,7 @@ func settling() []Bug {
 		Promise:   "G2",
 		Mistake:   "the more ids are known the better, so look once more before judging by the holders",
 		Seen:      "now and then a message whose transaction began between two statements is never delivered",
-		Scenarios: []string{"busy", "network"},
+		Scenarios: []string{"busy"},
 		Edits: []Edit{{
 			File: "internal/dispatch/follow.go",
 			Old:  "	f.tracker.observe(holders, known, pos)\n",
