@@ -160,25 +160,27 @@ func (q *Queries) LostAbove(ctx context.Context, arg LostAboveParams) (int64, er
 }
 
 const position = `-- name: Position :one
-SELECT s.floor, coalesce((SELECT max(b.id) FROM postbus.bus b), 0)::bigint AS head FROM postbus.state s WHERE s.one
+SELECT s.floor, s.trimmed_to, coalesce((SELECT max(b.id) FROM postbus.bus b), 0)::bigint AS head FROM postbus.state s WHERE s.one
 `
 
 type PositionRow struct {
-	Floor int64
-	Head  int64
+	Floor     int64
+	TrimmedTo int64
+	Head      int64
 }
 
 // The state's only row by its primary key; the head from the end of bus_pkey.
 func (q *Queries) Position(ctx context.Context) (PositionRow, error) {
 	row := q.db.QueryRow(ctx, position)
 	var i PositionRow
-	err := row.Scan(&i.Floor, &i.Head)
+	err := row.Scan(&i.Floor, &i.TrimmedTo, &i.Head)
 	return i, err
 }
 
 const readTail = `-- name: ReadTail :many
 SELECT t.id, t.channel, t.type, t.json, t.bin, t.headers, t.sent_at,
-       coalesce(extract(epoch FROM t.expires_at - clock_timestamp()), 'Infinity')::double precision AS life
+       coalesce(extract(epoch FROM t.expires_at - clock_timestamp()), 'Infinity')::double precision AS life,
+       (SELECT s.trimmed_to FROM postbus.state s WHERE s.one)::bigint AS trimmed_to
 FROM (
     SELECT b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at, b.expires_at,
            sum(coalesce(octet_length(b.json), octet_length(b.bin))) OVER (ORDER BY b.id ROWS UNBOUNDED PRECEDING)
@@ -194,17 +196,18 @@ type ReadTailParams struct {
 }
 
 type ReadTailRow struct {
-	ID      int64
-	Channel string
-	Type    string
-	Json    *string
-	Bin     []byte
-	Headers []byte
-	SentAt  time.Time
-	Life    float64
+	ID        int64
+	Channel   string
+	Type      string
+	Json      *string
+	Bin       []byte
+	Headers   []byte
+	SentAt    time.Time
+	Life      float64
+	TrimmedTo int64
 }
 
-// bus_pkey, from after on. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
+// bus_pkey, from after on; the state's only row by its primary key. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
 func (q *Queries) ReadTail(ctx context.Context, arg ReadTailParams) ([]ReadTailRow, error) {
 	rows, err := q.db.Query(ctx, readTail, arg.After, arg.Rows, arg.Bytes)
 	if err != nil {
@@ -223,6 +226,7 @@ func (q *Queries) ReadTail(ctx context.Context, arg ReadTailParams) ([]ReadTailR
 			&i.Headers,
 			&i.SentAt,
 			&i.Life,
+			&i.TrimmedTo,
 		); err != nil {
 			return nil, err
 		}

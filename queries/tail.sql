@@ -8,7 +8,7 @@ SELECT postbus.begin_history(sqlc.narg(above)::bigint)::bigint AS first_id;
 
 -- name: Position :one
 -- The state's only row by its primary key; the head from the end of bus_pkey.
-SELECT s.floor, coalesce((SELECT max(b.id) FROM postbus.bus b), 0)::bigint AS head FROM postbus.state s WHERE s.one;
+SELECT s.floor, s.trimmed_to, coalesce((SELECT max(b.id) FROM postbus.bus b), 0)::bigint AS head FROM postbus.state s WHERE s.one;
 
 -- name: Histories :many
 -- A handful of rows, no index.
@@ -19,9 +19,10 @@ SELECT h.first_id, max(h.survived)::bigint AS survived FROM postbus.histories h 
 SELECT coalesce(pg_sequence_last_value('postbus.bus_id_seq'), 0)::bigint AS last_given, pg_is_in_recovery() AS in_recovery;
 
 -- name: ReadTail :many
--- bus_pkey, from after on. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
+-- bus_pkey, from after on; the state's only row by its primary key. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
 SELECT t.id, t.channel, t.type, t.json, t.bin, t.headers, t.sent_at,
-       coalesce(extract(epoch FROM t.expires_at - clock_timestamp()), 'Infinity')::double precision AS life
+       coalesce(extract(epoch FROM t.expires_at - clock_timestamp()), 'Infinity')::double precision AS life,
+       (SELECT s.trimmed_to FROM postbus.state s WHERE s.one)::bigint AS trimmed_to
 FROM (
     SELECT b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at, b.expires_at,
            sum(coalesce(octet_length(b.json), octet_length(b.bin))) OVER (ORDER BY b.id ROWS UNBOUNDED PRECEDING)

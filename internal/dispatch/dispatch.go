@@ -245,6 +245,7 @@ func (d *Dispatcher) begin(p Position) {
 		}
 		d.window.reset(survived)
 	}
+	d.skipLocked(p.TrimmedTo)
 }
 
 // nextPast returns the first boundary that a cursor at id has not passed.

@@ -170,14 +170,19 @@ func (f *follower) read(ctx context.Context) (progress, gap bool, err error) {
 func (f *follower) readOnce(ctx context.Context) (progress, full bool, known bus.ID, err error) {
 	floor, pos := f.tracker.floor, f.at()
 	from := pos
-	rows, full, err := f.tail.Read(ctx, pos)
+	read, err := f.tail.Read(ctx, pos)
 	if err != nil {
 		return false, false, 0, fmt.Errorf("read the tail after %d: %w", pos, err)
 	}
+	rows, full := read.Notifications, read.Full
 	f.counts.reads.Add(1)
 	f.found = len(rows)
 	if len(rows) > 0 && history(rows[len(rows)-1].ID) > history(max(pos, f.target)) {
 		return false, false, 0, errNewHistory
+	}
+	if read.TrimmedTo > pos {
+		f.skip(read.TrimmedTo)
+		pos = f.at()
 	}
 	known = f.target
 	n := 0

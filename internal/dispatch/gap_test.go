@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,5 +110,99 @@ func TestWidestGapOfSeveral(t *testing.T) {
 		if len(b.Notifications) == 0 {
 			expect(t, s, time.Second, past.Until+1)
 		}
+	})
+}
+
+// TestTrimmedBeforeTheNodeReadItIsTold: retention goes by the floor of any node. What it
+// takes before this one has read it, cut off or only slow, is told to everyone here.
+func TestTrimmedBeforeTheNodeReadItIsTold(t *testing.T) {
+	for name, away := range map[string]func(m *model, meanwhile func()){
+		"cut off": func(m *model, meanwhile func()) {
+			m.mu.Lock()
+			m.down = true
+			m.restartLocked()
+			m.mu.Unlock()
+			meanwhile()
+			m.mu.Lock()
+			m.down = false
+			m.mu.Unlock()
+		},
+		"slow": func(m *model, meanwhile func()) {
+			hold, held := make(chan struct{}), make(chan struct{})
+			m.mu.Lock()
+			once := sync.OnceFunc(func() { close(held); <-hold })
+			m.beforeCall = func(call string) {
+				if call == "Read" {
+					once()
+				}
+			}
+			m.mu.Unlock()
+			<-held
+			meanwhile()
+			close(hold)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				d := start(t, m, Options{})
+				m.send("a", "b")
+				time.Sleep(time.Second)
+				quiet, read, unread := subscribe(t, d, nil, "q"), subscribe(t, d, nil, "a"), subscribe(t, d, nil, "a")
+				rider := startRider(t.Context(), subscribe(t, d, nil, "b"), 0, nil)
+				m.send("a", "b")
+				expect(t, read, time.Second, 3)
+				expectNothing(t, quiet, time.Second)
+				away(m, func() {
+					m.send("a", "b", "a", "b") // 5 to 8
+					m.trim(7)
+				})
+				m.send("q") // 9
+				waitFor(t, "the node", time.Minute, func() bool { return d.State().Pos == 9 })
+				for sub, ids := range map[*Subscription][]bus.ID{quiet: {9}, read: nil, unread: nil} {
+					b := next(t, sub, 10, time.Minute)
+					if b.Gap == nil || b.Gap.Reason != bus.Trimmed || b.Gap.After > 4 || b.Gap.Until != 7 {
+						t.Errorf("gap %+v, want one up to 7", b.Gap)
+					}
+					if len(b.Notifications) == 0 && len(ids) > 0 {
+						b = next(t, sub, 10, time.Minute)
+					}
+					if got := idsOf(b.Notifications); !slices.Equal(got, ids) {
+						t.Errorf("got %v behind the gap, want %v", got, ids)
+					}
+				}
+				waitFor(t, "the rider's message", time.Minute, func() bool { ids, _ := rider.ids(); return len(ids) == 2 })
+				told := false
+				for _, b := range rider.batches {
+					told = told || b.Gap != nil && b.Gap.Until == 7
+				}
+				if ids, _ := rider.ids(); !told || !slices.Equal(ids, []bus.ID{4, 8}) {
+					t.Errorf("the rider was given %v, told: %t", ids, told)
+				}
+				d.Drain()
+				<-rider.ended
+			})
+		})
+	}
+}
+
+// TestTrimmedWhileCutOffIsToldAtOnce, to who waits as well, though nothing more comes.
+func TestTrimmedWhileCutOffIsToldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		d := start(t, m, Options{})
+		m.send("a")
+		time.Sleep(time.Second)
+		s := subscribe(t, d, nil, "a")
+		m.mu.Lock()
+		m.down = true
+		m.restartLocked()
+		m.mu.Unlock()
+		m.send("a", "a")
+		m.trim(3)
+		m.mu.Lock()
+		m.down = false
+		m.mu.Unlock()
+		expectGap(t, s, bus.Gap{Reason: bus.Trimmed, After: 1, Until: 3})
 	})
 }

@@ -41,7 +41,7 @@ func (m *model) OpenTail(_ context.Context, pos bus.ID) (Tail, Position, error) 
 	m.opened++
 	t := &modelTail{m: m, bell: make(chan struct{}, 1), killed: make(chan struct{})}
 	m.tails[t] = struct{}{}
-	p := Position{Floor: m.floor, Histories: m.histories}
+	p := Position{Floor: m.floor, TrimmedTo: m.trimmedTo, Histories: m.histories}
 	if len(m.rows) > 0 {
 		p.Head = m.rows[len(m.rows)-1].ID
 	}
@@ -99,7 +99,7 @@ func (t *modelTail) fail(ctx context.Context, after time.Duration) error {
 	return errModel
 }
 
-func (t *modelTail) Read(ctx context.Context, after bus.ID) (rows []*bus.Notification, full bool, err error) {
+func (t *modelTail) Read(ctx context.Context, after bus.ID) (rows Rows, err error) {
 	err = t.statement(ctx, "Read", func() {
 		t.m.reads++
 		t.m.assertSettledLocked("read", after)
@@ -107,13 +107,14 @@ func (t *modelTail) Read(ctx context.Context, after bus.ID) (rows []*bus.Notific
 			if n.ID <= after {
 				continue
 			}
-			if full = len(rows) == readRows; full {
+			if rows.Full = len(rows.Notifications) == readRows; rows.Full {
 				break
 			}
-			rows = append(rows, n)
+			rows.Notifications = append(rows.Notifications, n)
 		}
+		rows.TrimmedTo = t.m.trimmedTo
 	})
-	return rows, full, err
+	return rows, err
 }
 
 func (t *modelTail) Holders(ctx context.Context) (holders []Holder, err error) {

@@ -31,6 +31,7 @@ type Store interface {
 type Position struct {
 	Floor     bus.ID     // every id up to here was settled when it was recorded
 	Head      bus.ID     // the highest id in the table
+	TrimmedTo bus.ID     // retention has taken everything up to here
 	Histories []bus.Past // every boundary between histories, ascending
 }
 
@@ -38,9 +39,8 @@ type Position struct {
 // its own (READ COMMITTED). It is used by one goroutine. Every method but Wait
 // answers or fails within a few seconds; after an error the Tail is only closed.
 type Tail interface {
-	// Read returns rows with ids above after, ids ascending, cut by bytes and by
-	// number; full says that it was cut and more may follow.
-	Read(ctx context.Context, after bus.ID) (rows []*bus.Notification, full bool, err error)
+	// Read returns rows with ids above after, cut by bytes and by number.
+	Read(ctx context.Context, after bus.ID) (Rows, error)
 
 	// Holders names the transactions that may still commit ids: those that hold
 	// the lock which every INSERT into the table takes before its ids and keeps
@@ -68,6 +68,13 @@ type Tail interface {
 
 	// Close ends the connection, at once.
 	Close()
+}
+
+// Rows are what one read of the tail has shown.
+type Rows struct {
+	Notifications []*bus.Notification // ids ascending
+	Full          bool                // it was cut, and more may follow
+	TrimmedTo     bus.ID              // with any rows: retention has taken everything up to here
 }
 
 // A Holder is one transaction, of a session or prepared, that may still commit ids.

@@ -53,6 +53,14 @@ func (w *window) reset(pos bus.ID) {
 	w.evicted = pos
 }
 
+// forget makes every channel one that may hold anything.
+func (w *window) forget() {
+	for _, t := range w.topics {
+		t.bounded = false
+	}
+	clear(w.quiet)
+}
+
 // append adds n and returns its topic.
 func (w *window) append(n *bus.Notification) *topic {
 	t := w.topic(n.Channel)

@@ -25,7 +25,7 @@ func TestAppendGivesBackWhatATailReads(t *testing.T) {
 	results, stored := appendAll(t, d,
 		[]bus.Message{{Channel: "a", Type: "t", JSON: `{"b":1, "a":2}`, Headers: map[string]string{"h": `"v"`}}, {Channel: "b", Binary: []byte{}}},
 		[]bus.Message{{Channel: "c", TTL: time.Hour}, {Channel: "d", Binary: []byte{0, 255}, Key: ""}})
-	rows, _, err := tail.Read(t.Context(), 0)
+	rows, _, err := readTail(t, tail, 0)
 	if err != nil || len(rows) != 4 || len(stored) != 4 {
 		t.Fatalf("%d rows, %d stored, %v", len(rows), len(stored), err)
 	}

@@ -122,7 +122,7 @@ func TestNodeRoleSuffices(t *testing.T) {
 	d := openAt(t, asNode)
 	appendAll(t, d, []bus.Message{keyed(1, "k"), keyed(2, "")})
 	tail, _ := openTail(t, d, 0)
-	if rows, _, err := tail.Read(t.Context(), 0); err != nil || len(rows) != 2 {
+	if rows, _, err := readTail(t, tail, 0); err != nil || len(rows) != 2 {
 		t.Errorf("%d rows, %v", len(rows), err)
 	}
 	if err := tail.SaveFloor(t.Context(), 2); err != nil {

@@ -84,7 +84,7 @@ func TestBehindAPoolerItPolls(t *testing.T) {
 	if tail.CanSleep() || start.Head != 2 {
 		t.Errorf("can sleep: %t, start %+v", tail.CanSleep(), start)
 	}
-	rows, _, err := tail.Read(t.Context(), 0)
+	rows, _, err := readTail(t, tail, 0)
 	if err != nil || ids(rows) != "1 2" || rows[0].Headers["h"] != "v" {
 		t.Errorf("read %s, %v", ids(rows), err)
 	}
@@ -135,7 +135,7 @@ func TestNoSettingOfTheRoleAltersMessages(t *testing.T) {
 			before := time.Now().Add(-time.Minute)
 			results, _ := appendAll(t, d, []bus.Message{sent})
 			tail, _ := openTail(t, d, 0)
-			rows, _, err := tail.Read(t.Context(), results[0].Receipts[0].ID-1)
+			rows, _, err := readTail(t, tail, results[0].Receipts[0].ID-1)
 			if err != nil || len(rows) != 1 {
 				t.Errorf("%s: read %d rows, %v", setting, len(rows), err)
 				continue

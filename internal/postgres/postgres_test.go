@@ -119,3 +119,9 @@ func poll(t *testing.T, conn *pgx.Conn, arguments string) (a answer) {
 	}
 	return a
 }
+
+func readTail(t *testing.T, tail dispatch.Tail, after bus.ID) (rows []*bus.Notification, full bool, err error) {
+	t.Helper()
+	read, err := tail.Read(t.Context(), after)
+	return read.Notifications, read.Full, err
+}

@@ -113,7 +113,7 @@ func (t *tail) begin(ctx context.Context, pos bus.ID) (start dispatch.Position, 
 	if err != nil {
 		return start, err
 	}
-	start = dispatch.Position{Floor: bus.ID(position.Floor), Head: bus.ID(position.Head)}
+	start = dispatch.Position{Floor: bus.ID(position.Floor), Head: bus.ID(position.Head), TrimmedTo: bus.ID(position.TrimmedTo)}
 	for _, h := range histories {
 		start.Histories = append(start.Histories, bus.Past{Survived: bus.ID(h.Survived), Until: bus.ID(h.FirstID - 1)})
 	}
@@ -121,26 +121,27 @@ func (t *tail) begin(ctx context.Context, pos bus.ID) (start dispatch.Position, 
 }
 
 // Read returns rows above after.
-func (t *tail) Read(ctx context.Context, after bus.ID) ([]*bus.Notification, bool, error) {
+func (t *tail) Read(ctx context.Context, after bus.ID) (dispatch.Rows, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	rows, err := t.queries.ReadTail(ctx, db.ReadTailParams{After: int64(after), Rows: tailRows, Bytes: tailBytes})
 	if err != nil {
-		return nil, false, unavailable("read the tail", err)
+		return dispatch.Rows{}, unavailable("read the tail", err)
 	}
+	read := dispatch.Rows{Notifications: make([]*bus.Notification, len(rows))}
 	now := time.Now()
 	bytes := 0
-	notifications := make([]*bus.Notification, len(rows))
 	for i, r := range rows {
 		n, err := row{r.ID, r.Channel, r.Type, r.Json, r.Bin, r.Headers, r.SentAt, r.Life}.notification(now)
 		if err != nil {
-			return nil, false, unavailable("read the tail", err)
+			return dispatch.Rows{}, unavailable("read the tail", err)
 		}
-		notifications[i] = n
+		read.Notifications[i], read.TrimmedTo = n, bus.ID(r.TrimmedTo)
 		bytes += len(n.JSON) + len(n.Binary)
 	}
-	t.memory.keep(notifications)
-	return notifications, len(rows) == tailRows || bytes >= tailBytes, nil
+	t.memory.keep(read.Notifications)
+	read.Full = len(rows) == tailRows || bytes >= tailBytes
+	return read, nil
 }
 
 // Holders names the transactions that may still commit ids, its own aside.

@@ -47,7 +47,7 @@ func TestHoldersAreThoseWhoMayStillCommitIDs(t *testing.T) {
 	if got := holders(); got != "" {
 		t.Errorf("holders %q, want none", got)
 	}
-	if rows, full, err := tail.Read(t.Context(), 0); err != nil || full || ids(rows) != "1 2" {
+	if rows, full, err := readTail(t, tail, 0); err != nil || full || ids(rows) != "1 2" {
 		t.Errorf("read %s, %v", ids(rows), err)
 	}
 }
@@ -57,19 +57,19 @@ func TestTailReadIsCut(t *testing.T) {
 	tail, _ := openTail(t, d, 0)
 	conn := connect(t, url)
 	exec(t, conn, "SELECT postbus.send('a', '1', headers => '{\"h\":\"v\"}', ttl => '1 hour') FROM generate_series(1, 1001)")
-	rows, full, err := tail.Read(t.Context(), 0)
+	rows, full, err := readTail(t, tail, 0)
 	if err != nil || !full || len(rows) != 1000 {
 		t.Errorf("%d rows, full %t, %v", len(rows), full, err)
 	}
 	if n := rows[0]; n.Headers["h"] != "v" || n.Expires.IsZero() || time.Until(n.Expires) > time.Hour {
 		t.Errorf("%+v", n)
 	}
-	rows, full, err = tail.Read(t.Context(), 1000)
+	rows, full, err = readTail(t, tail, 1000)
 	if err != nil || full || ids(rows) != "1001" {
 		t.Errorf("the rest: %s, full %t, %v", ids(rows), full, err)
 	}
 	exec(t, conn, "SELECT postbus.send('a', to_json(repeat('x', 1000000))) FROM generate_series(1, 10)")
-	rows, full, err = tail.Read(t.Context(), 1001)
+	rows, full, err = readTail(t, tail, 1001)
 	if err != nil || !full || len(rows) != 5 {
 		t.Errorf("%d large rows, full %t, %v; want 5", len(rows), full, err)
 	}
@@ -109,7 +109,7 @@ func TestBellRingsOnlyWhileArmed(t *testing.T) {
 	// It arrives during another statement, or two: kept, and one.
 	exec(t, conn, "SELECT postbus.send('a', '5')")
 	within(t, "the rows", func() bool {
-		rows, _, err := tail.Read(t.Context(), 0)
+		rows, _, err := readTail(t, tail, 0)
 		return err == nil && len(rows) == 5
 	})
 	if err := tail.Check(t.Context()); err != nil {
@@ -186,7 +186,7 @@ func TestFrozenServerCostsATimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	_, _, err := frozen.Read(t.Context(), 0)
+	_, _, err := readTail(t, frozen, 0)
 	if !errors.Is(err, bus.ErrUnavailable) || time.Since(began) > 6*time.Second {
 		t.Errorf("%v after %s", err, time.Since(began))
 	}

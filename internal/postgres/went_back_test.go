@@ -33,7 +33,7 @@ func TestDatabaseThatWentBackBeginsAHistory(t *testing.T) {
 			} else {
 				tail, _ := openTail(t, d, 0)
 				exec(t, connect(t, url), "SELECT postbus.send('a', '1')", "SELECT postbus.send('a', '2')")
-				if _, _, err := tail.Read(t.Context(), 0); err != nil {
+				if _, _, err := readTail(t, tail, 0); err != nil {
 					t.Fatal(err)
 				}
 			}
