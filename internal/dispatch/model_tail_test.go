@@ -112,7 +112,9 @@ func (t *modelTail) Read(ctx context.Context, after bus.ID) (rows Rows, err erro
 			}
 			rows.Notifications = append(rows.Notifications, n)
 		}
-		rows.TrimmedTo = t.m.trimmedTo
+		if len(rows.Notifications) > 0 {
+			rows.TrimmedTo = t.m.trimmedTo
+		}
 	})
 	return rows, err
 }

@@ -26,18 +26,17 @@ func settling() []Bug {
 			File: "internal/dispatch/follow.go",
 			Old:  "	tracker tracker\n	target ",
 			New: `	tracker tracker
-	rows    []*bus.Notification
-	full    bool
+	shown   Rows
 	again   bool
 	target `,
 		}, {
 			File: "internal/dispatch/follow.go",
-			Old:  "	rows, full, err := f.tail.Read(ctx, pos)\n",
-			New: `	rows, full := f.rows, f.full
+			Old:  "	read, err := f.tail.Read(ctx, pos)\n",
+			New: `	read := f.shown
 	if !f.again {
-		rows, full, err = f.tail.Read(ctx, pos)
+		read, err = f.tail.Read(ctx, pos)
 	}
-	f.rows, f.full, f.again = rows, full, false
+	f.shown, f.again = read, false
 `,
 		}, {
 			File: "internal/dispatch/follow.go",
