@@ -35,7 +35,7 @@ type Edit struct {
 
 // All returns every bug, grouped as the files of this package are.
 func All() []Bug {
-	return slices.Concat(settling(), sleeping(), window(), cursors(), sending(), schema())
+	return slices.Concat(settling(), sleeping(), window(), riding(), cursors(), sending(), schema())
 }
 
 // Find returns the bug of that name.

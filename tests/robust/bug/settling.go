@@ -52,11 +52,11 @@ func settling() []Bug {
 		Edits: []Edit{{
 			File: "internal/dispatch/follow.go",
 			Old:  "	f.tracker.observe(holders, known, pos)\n",
-			New: `	rows, _, err := f.tail.Read(ctx, pos)
+			New: `	more, err := f.tail.Read(ctx, pos)
 	if err != nil {
 		return err
 	}
-	if len(rows) > 0 {
+	if rows := more.Notifications; len(rows) > 0 {
 		known = max(known, rows[len(rows)-1].ID)
 	}
 	f.tracker.observe(holders, known, pos)

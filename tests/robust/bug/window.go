@@ -13,6 +13,10 @@ func window() []Bug {
 			Old:  "s.markedFrom <= d.window.evicted",
 			New:  "s.markedFrom < d.window.evicted",
 		}, {
+			File: "internal/dispatch/ride.go",
+			Old:  "s.markedFrom <= s.d.window.evicted",
+			New:  "s.markedFrom < s.d.window.evicted",
+		}, {
 			File: "internal/dispatch/subscribe.go",
 			Old:  "	inWindow := s.given >= d.window.evicted\n",
 			New:  "	inWindow := s.given+1 >= d.window.evicted\n",
