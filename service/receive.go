@@ -55,11 +55,13 @@ func (a admitting) RegisterService(of *grpc.ServiceDesc, impl any) {
 	}
 	for _, unary := range of.Methods {
 		add(grpc.StreamDesc{StreamName: unary.MethodName, Handler: func(srv any, to grpc.ServerStream) error {
-			answer, err := unary.Handler(srv, to.Context(), to.RecvMsg, nil)
-			if err != nil {
-				return err
-			}
-			return to.SendMsg(answer)
+			return a.service.hands.aside(func() error {
+				answer, err := unary.Handler(srv, to.Context(), to.RecvMsg, nil)
+				if err != nil {
+					return err
+				}
+				return to.SendMsg(answer)
+			})
 		}})
 	}
 	for _, stream := range of.Streams {
@@ -114,7 +116,7 @@ func (a *admitted) RecvMsg(m any) error {
 	in := &arrival{message: m, most: a.service.limits.MaxRequest + 64<<10}
 	// On a goroutine of its own, since only the end of the call ends the reading.
 	came := make(chan error, 1)
-	go func() { came <- a.ServerStream.RecvMsg(in) }()
+	a.service.hands.do(func() { came <- a.ServerStream.RecvMsg(in) })
 	err := a.await(came)
 	if !a.keep {
 		a.release()

@@ -72,6 +72,7 @@ type Service struct {
 	health  *health.Server
 	handler http.Handler
 	counts  counts
+	hands   hands
 	peers   maphash.Seed // makes one number of each peer's address
 
 	requests, requestBytes budget
@@ -113,7 +114,8 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(), peers: maphash.MakeSeed()}
+	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(),
+		hands: newHands(), peers: maphash.MakeSeed()}
 	s.requests.most, s.requestBytes.most = int64(o.MaxRequests), int64(o.MaxRequestBytes)
 	s.grpcGuests.most, s.httpGuests.most = int64(o.MaxConnections), int64(o.MaxConnections)
 	s.draining, s.drain = context.WithCancel(context.Background())

@@ -41,7 +41,7 @@ func (s *Service) subscribe(_ any, to grpc.ServerStream) (err error) {
 	ctx := to.Context()
 	defer s.finish(ctx, "Subscribe", &err)
 	var open *stream
-	err = aside(func() error {
+	err = s.hands.aside(func() error {
 		req := new(postbusv1.SubscribeRequest)
 		if err := to.RecvMsg(req); err != nil {
 			return err
@@ -70,7 +70,7 @@ func (s *Service) grpcWay(to grpc.ServerStream) way {
 		give: func(b dispatch.Batch) error {
 			send := func() error { return to.SendMsg(newFrame(b)) }
 			if b.Empty() {
-				return aside(send)
+				return s.hands.aside(send)
 			}
 			return send()
 		},
@@ -91,28 +91,6 @@ func (s *Service) grpcWay(to grpc.ServerStream) way {
 		w.peer = maphash.String(s.peers, p.Addr.String())
 	}
 	return w
-}
-
-// aside calls f on a stack of its own, and waits. A panic of f is the caller's.
-func aside(f func() error) error {
-	type outcome struct {
-		err      error
-		panicked any
-	}
-	ended := make(chan outcome, 1)
-	go func() {
-		var o outcome
-		defer func() {
-			o.panicked = recover()
-			ended <- o
-		}()
-		o.err = f()
-	}()
-	o := <-ended
-	if o.panicked != nil {
-		panic(o.panicked)
-	}
-	return o.err
 }
 
 // walk gives a stream its batches until ctx ends, the node drains or give fails.

@@ -66,7 +66,10 @@ func (l *Limits) CheckSend(messages []Message) *InvalidError {
 	var violations []Violation
 	for i := range messages {
 		m := &messages[i]
-		found := l.CheckMessage(fmt.Sprintf("messages[%d]", i), m)
+		found := l.CheckMessage("", m)
+		for k := range found {
+			found[k].Field = fmt.Sprintf("messages[%d]%s", i, found[k].Field)
+		}
 		if len(violations) == 0 && len(found) > 0 && max(len(m.JSON), len(m.Binary)) > l.MaxBody {
 			reason = TooLarge
 		}
