@@ -44,7 +44,7 @@ func (d *door) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		g := &guest{Conn: conn, door: d}
-		if d.inside.take(1) {
+		if d.takeIn() {
 			g.at = inside
 			return g, nil
 		}
@@ -58,6 +58,18 @@ func (d *door) Accept() (net.Conn, error) {
 		d.service.counts.faults[ReasonTooManyConnections].Add(1)
 		_ = conn.Close() // nothing was said on it
 	}
+}
+
+// takeIn takes a place of this door, and one of both doors together.
+func (d *door) takeIn() bool {
+	if !d.inside.take(1) {
+		return false
+	}
+	if !d.service.guests.take(1) {
+		d.inside.give(1)
+		return false
+	}
+	return true
 }
 
 // Where a guest is.
@@ -78,6 +90,8 @@ type guest struct {
 	arrived   atomic.Int64 // bytes read
 	receiving atomic.Int64 // requests that have not come whole
 
+	ready readiness // of ReadOnReady
+
 	mu     sync.Mutex // guards what follows
 	at     place
 	told   bool        // that there is no room
@@ -89,7 +103,7 @@ type guest struct {
 func (g *guest) admitted() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.at == onPorch && g.door.inside.take(1) {
+	if g.at == onPorch && g.door.takeIn() {
 		g.leaves.Stop()
 		g.door.porch.give(1)
 		g.at = inside
@@ -124,6 +138,7 @@ func (g *guest) Close() error {
 	switch g.at {
 	case inside:
 		g.door.inside.give(1)
+		g.door.service.guests.give(1)
 	case onPorch:
 		g.leaves.Stop()
 		g.door.porch.give(1)

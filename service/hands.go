@@ -8,7 +8,7 @@ import "time"
 type hands struct{ work chan func() }
 
 // handRest is how long a hand waits for more to do.
-const handRest = time.Second
+const handRest = 100 * time.Millisecond
 
 func newHands() hands { return hands{make(chan func())} }
 

@@ -50,7 +50,14 @@ func (a admitting) RegisterService(of *grpc.ServiceDesc, impl any) {
 	desc.Methods, desc.Streams = nil, nil
 	add := func(stream grpc.StreamDesc) {
 		handler, method := stream.Handler, "/"+desc.ServiceName+"/"+stream.StreamName
-		stream.Handler = func(srv any, to grpc.ServerStream) error { return a.service.admit(srv, to, method, handler) }
+		stream.Handler = func(srv any, to grpc.ServerStream) error {
+			call, err := a.service.admit(to, method) // returns before the handler is called: a stream keeps its stack
+			if err != nil {
+				return err
+			}
+			defer call.end()
+			return handler(srv, call)
+		}
 		desc.Streams = append(desc.Streams, stream)
 	}
 	for _, unary := range of.Methods {
@@ -70,27 +77,27 @@ func (a admitting) RegisterService(of *grpc.ServiceDesc, impl any) {
 	a.Server.RegisterService(&desc, impl)
 }
 
-// admit begins every call.
-func (s *Service) admit(srv any, stream grpc.ServerStream, method string, handler grpc.StreamHandler) error {
+// admit begins every call, which must be ended.
+func (s *Service) admit(stream grpc.ServerStream, method string) (*admitted, error) {
 	ctx := stream.Context()
 	from, _ := peer.FromContext(ctx)
 	guest := guestOf(from.Addr)
 	if guest != nil && !guest.admitted() {
-		return s.refuse(ctx, method, s.errTooManyConnections())
+		return nil, s.refuse(ctx, method, s.errTooManyConnections())
 	}
 	if !s.requests.take(1) {
-		return s.refuse(ctx, method, s.errTooManyRequests())
+		return nil, s.refuse(ctx, method, s.errTooManyRequests())
 	}
 	a := &admitted{ServerStream: stream, service: s, guest: guest, keep: method == postbusv1.BusService_Send_FullMethodName, held: true}
-	defer a.release()
 	if !strings.HasPrefix(method, "/"+postbusv1.BusService_ServiceDesc.ServiceName+"/") {
 		// Watches and reflection stay, and count as readers.
 		if err := s.enter(&s.counts.watches); err != nil {
-			return s.refuse(ctx, method, err)
+			a.release()
+			return nil, s.refuse(ctx, method, err)
 		}
-		defer s.leave(&s.counts.watches)
+		a.watches = true
 	}
-	return handler(srv, a)
+	return a, nil
 }
 
 // An admitted is a call that holds one of MaxRequests: until its message has come, or,
@@ -101,6 +108,14 @@ type admitted struct {
 	guest   *guest
 	keep    bool
 	held    bool
+	watches bool // counted as a reader
+}
+
+func (a *admitted) end() {
+	a.release()
+	if a.watches {
+		a.service.leave(&a.service.counts.watches)
+	}
 }
 
 func (a *admitted) release() {

@@ -36,6 +36,7 @@ type Options struct {
 	MaxReaders  int           // streams and polls open at once; default 50,000
 
 	MaxConnections  int           // of each listener; default 50,000
+	MaxGuests       int           // connections of both listeners; default 100,000
 	MaxRequests     int           // being received, and sends being answered; default 20,000
 	MaxRequestBytes int           // of requests being received; default 256 MiB
 	MaxHeaderBytes  int           // of one request's headers; default 64 KiB
@@ -77,6 +78,7 @@ type Service struct {
 
 	requests, requestBytes budget
 	grpcGuests, httpGuests budget
+	guests                 budget // both
 
 	draining context.Context // ended by Drain; a signal, nobody's request
 	drain    context.CancelFunc
@@ -101,7 +103,7 @@ func New(o Options) (*Service, error) {
 		value    *int
 		standard int
 	}{
-		{&o.MaxReaders, 50_000}, {&o.MaxConnections, 50_000}, {&o.MaxRequests, 20_000},
+		{&o.MaxReaders, 50_000}, {&o.MaxConnections, 50_000}, {&o.MaxGuests, 100_000}, {&o.MaxRequests, 20_000},
 		{&o.MaxRequestBytes, 256 << 20}, {&o.MaxHeaderBytes, 64 << 10},
 	} {
 		if *bound.value <= 0 {
@@ -118,6 +120,7 @@ func New(o Options) (*Service, error) {
 		hands: newHands(), peers: maphash.MakeSeed()}
 	s.requests.most, s.requestBytes.most = int64(o.MaxRequests), int64(o.MaxRequestBytes)
 	s.grpcGuests.most, s.httpGuests.most = int64(o.MaxConnections), int64(o.MaxConnections)
+	s.guests.most = int64(o.MaxGuests)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.SetHealthy(false)
 	handler, err := s.newHandler()

@@ -119,6 +119,7 @@ type stream struct {
 	sub       *dispatch.Subscription
 	heartbeat time.Duration
 	to        way
+	carrier   dispatch.Carrier // of to
 }
 
 // open admits a stream and gives it its first batch, which comes at once, perhaps
@@ -134,6 +135,9 @@ func (s *Service) open(ctx context.Context, w walking, to way) (*stream, error) 
 		return nil, err
 	}
 	open := &stream{Service: s, sub: sub, heartbeat: w.heartbeat, to: to}
+	if to.carry != nil {
+		open.carrier = dispatch.Carrier{Peer: to.peer, Carry: func(b *dispatch.Batch) error { return given(ctx, to.carry(b)) }}
+	}
 	batch, err := sub.Next(ctx, streamMax, 0)
 	if err != nil && !errors.Is(err, bus.ErrDraining) {
 		return open, err // nothing was promised yet: the caller may try elsewhere
@@ -154,7 +158,7 @@ func (st *stream) close() {
 // reading does when it is back. Before bus.ErrDraining comes a batch with the last.
 func (st *stream) run(ctx context.Context) error {
 	for {
-		batch, err := st.next(ctx)
+		batch, err := st.sub.Ride(ctx, streamMax, st.heartbeat, st.carrier)
 		if errors.Is(err, bus.ErrUnavailable) {
 			batch, err = st.sitOut(ctx)
 		}
@@ -168,21 +172,6 @@ func (st *stream) run(ctx context.Context) error {
 			return err // draining, and the last is out
 		}
 	}
-}
-
-// next returns what is this goroutine's to give: an empty batch after a heartbeat's time.
-func (st *stream) next(ctx context.Context) (dispatch.Batch, error) {
-	if st.to.carry == nil {
-		return st.sub.Next(ctx, streamMax, st.heartbeat)
-	}
-	return st.sub.Ride(ctx, streamMax, st.heartbeat, st.carrier(ctx))
-}
-
-// carrier returns what gives batches in the place of this goroutine.
-func (st *stream) carrier(ctx context.Context) dispatch.Carrier {
-	return dispatch.Carrier{Peer: st.to.peer, Carry: func(b *dispatch.Batch) error {
-		return given(ctx, st.to.carry(b))
-	}}
 }
 
 // give gives one batch and counts it.

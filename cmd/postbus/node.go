@@ -140,7 +140,7 @@ func (n *node) build() (err error) {
 	n.service, err = service.New(service.Options{
 		Dispatcher: n.dispatcher, Writer: n.writer, Recent: n.db, Logger: n.log,
 		Limits: limits, PollTimeout: c.pollTimeout, MaxReaders: c.maxReaders,
-		MaxConnections: n.maxConnections(), MaxRequests: c.maxRequests, MaxRequestBytes: c.maxRequestBytes,
+		MaxConnections: c.maxConnections, MaxGuests: n.maxGuests(), MaxRequests: c.maxRequests, MaxRequestBytes: c.maxRequestBytes,
 		MaxHeaderBytes: c.maxHeaderBytes, ReceiveTimeout: c.receiveTimeout,
 		CORSOrigins: c.corsOrigins, AllowedHosts: c.allowedHosts,
 	})
@@ -153,15 +153,15 @@ func (n *node) build() (err error) {
 	return nil
 }
 
-// maxConnections returns --max-connections, or what the process's descriptors leave of
-// it: without one a connection would wait in silence.
-func (n *node) maxConnections() int {
+// maxGuests returns how many connections both listeners may have, or what the process's
+// descriptors leave of them: without one a connection would wait in silence.
+func (n *node) maxGuests() int {
 	const others = 300 // the porches, the admin's, files
-	most := n.config.maxConnections
+	most := 2 * n.config.maxConnections
 	limit, known := descriptors()
-	if left := (limit - others - int64(n.config.poolSize)) / 2; known && left < int64(most) {
+	if left := limit - others - int64(n.config.poolSize); known && left < int64(most) {
 		most = int(max(left, 1))
-		n.log.Info("fewer connections than --max-connections: ulimit -n", "descriptors", limit, "connections", most)
+		n.log.Info("fewer connections than --max-connections allows: ulimit -n", "descriptors", limit, "connections", most)
 	}
 	return most
 }

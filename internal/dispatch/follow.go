@@ -14,7 +14,7 @@ const (
 	shortPoll  = 2 * time.Millisecond // after a read that found something
 	longPoll   = 4 * time.Millisecond // after some that did not
 	busyPoll   = 8 * time.Millisecond // after some that found busyRows: fewer and larger reads
-	busyRows   = 32
+	busyRows   = 8
 	idle       = 20 * time.Millisecond // without movement: sleep
 	restlessly = 50 * time.Millisecond // the longest pause of a connection that cannot sleep
 	gapAge     = 4 * time.Millisecond  // most gaps fill by themselves: ask for holders after this

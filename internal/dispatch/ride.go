@@ -14,7 +14,7 @@ type Carrier struct {
 	Peer uint64
 
 	// Carry gives one Batch, which others may be given, too: it may change Form alone.
-	// It must return when the context of Ride ends.
+	// It must return when the context of Ride ends. Without it Ride is Next.
 	Carry func(*Batch) error
 }
 
@@ -63,7 +63,7 @@ const (
 // Errors: those of Next, and Carry's as it is.
 func (s *Subscription) Ride(ctx context.Context, limit int, wait time.Duration, to Carrier) (Batch, error) {
 	s.limit, s.carry = limit, to.Carry
-	for wait > 0 && !time.Now().Before(s.walks) && s.board(to.Peer) {
+	for to.Carry != nil && wait > 0 && !time.Now().Before(s.walks) && s.board(to.Peer) {
 		ended := s.aboard(ctx, wait)
 		if err := s.failed; err != nil {
 			s.failed = nil

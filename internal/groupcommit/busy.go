@@ -33,6 +33,5 @@ func (w *Writer) unpark(s *send) {
 		return // stop has answered it
 	}
 	delete(w.parked, s)
-	w.queue = append(w.queue, s)
-	w.ring()
+	w.enqueueLocked(s)
 }

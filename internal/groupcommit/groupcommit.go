@@ -29,15 +29,26 @@ import (
 type Writer struct {
 	opts  Options
 	wake  chan struct{} // capacity 1: wake-ups merge; the queue says what there is
-	slots chan struct{} // one token for each batch under way
+	ended chan struct{} // one token for each batch that has ended; capacity InFlight
 
 	mu       sync.Mutex // guards what follows
 	queue    []*send
+	queued   load                  // of queue
 	parked   map[*send]*time.Timer // waiting for a busy key, outside the queue
-	messages int                   // waiting or under way
-	bytes    int
+	accepted load                  // waiting or under way
 	stopping bool
 	counts   State
+}
+
+// A load is how much some sends hold.
+type load struct{ messages, bytes int }
+
+func (l *load) add(s *send)  { l.messages += len(s.messages); l.bytes += s.bytes }
+func (l *load) drop(s *send) { l.messages -= len(s.messages); l.bytes -= s.bytes }
+
+// exceeds says that l with s is above a bound.
+func (l load) exceeds(s *send, messages, bytes int) bool {
+	return l.messages+len(s.messages) > messages || l.bytes+s.bytes > bytes
 }
 
 // State is what a Writer reports about itself.
@@ -55,7 +66,7 @@ func New(o Options) *Writer {
 	return &Writer{
 		opts:   o,
 		wake:   make(chan struct{}, 1),
-		slots:  make(chan struct{}, o.InFlight),
+		ended:  make(chan struct{}, o.InFlight),
 		parked: make(map[*send]*time.Timer),
 	}
 }
@@ -112,15 +123,19 @@ func (w *Writer) accept(s *send) error {
 	if w.stopping {
 		return bus.ErrDraining
 	}
-	if w.messages+len(s.messages) > w.opts.QueueMessages || w.bytes+s.bytes > w.opts.QueueBytes {
+	if w.accepted.exceeds(s, w.opts.QueueMessages, w.opts.QueueBytes) {
 		return fmt.Errorf("%w: %d messages, %d bytes; at most %d messages, %d bytes", bus.ErrSendQueueFull,
-			w.messages, w.bytes, w.opts.QueueMessages, w.opts.QueueBytes)
+			w.accepted.messages, w.accepted.bytes, w.opts.QueueMessages, w.opts.QueueBytes)
 	}
-	w.messages += len(s.messages)
-	w.bytes += s.bytes
+	w.accepted.add(s)
+	w.enqueueLocked(s)
+	return nil
+}
+
+func (w *Writer) enqueueLocked(s *send) {
+	w.queued.add(s)
 	w.queue = append(w.queue, s)
 	w.ring()
-	return nil
 }
 
 func (w *Writer) ring() {
@@ -135,37 +150,54 @@ func (w *Writer) ring() {
 func (w *Writer) Run(ctx context.Context) error {
 	commits := context.WithoutCancel(ctx)
 	stop := ctx.Done()
-	var underWay sync.WaitGroup
-	defer underWay.Wait()
+	late := time.NewTimer(0)
+	defer late.Stop()
+	underWay, begun := 0, time.Time{} // the last of those under way
 	for {
+		for w.mayBegin(underWay, begun) {
+			batch := w.take()
+			if len(batch) == 0 {
+				break // all have gone away
+			}
+			underWay, begun = underWay+1, time.Now()
+			go func() {
+				defer func() { w.ended <- struct{}{} }()
+				w.commit(commits, batch)
+			}()
+		}
+		if stop == nil && underWay == 0 && !w.waiting() {
+			return nil
+		}
+		var tooLong <-chan time.Time
+		if underWay > 0 && underWay < w.opts.InFlight && w.waiting() {
+			late.Reset(max(0, w.opts.Late-time.Since(begun)))
+			tooLong = late.C
+		}
 		select {
 		case <-stop:
 			w.stop()
 			stop = nil
 		case <-w.wake:
-		}
-		for w.waiting() {
-			select {
-			case w.slots <- struct{}{}: // bounded by CommitTimeout of the batches under way
-			case <-stop: // senders who keep the queue filled must not keep it open
-				w.stop()
-				stop = nil
-				continue
-			}
-			batch := w.take()
-			if len(batch) == 0 {
-				<-w.slots
-				break
-			}
-			underWay.Go(func() {
-				defer func() { <-w.slots }()
-				w.commit(commits, batch)
-			})
-		}
-		if stop == nil {
-			return nil
+		case <-w.ended: // within CommitTimeout
+			underWay--
+		case <-tooLong:
 		}
 	}
+}
+
+// mayBegin says whether the next batch may. The commit under way is the timer of those who
+// wait, so that the busier a node is the larger its batches are; another one begins beside it
+// when that would be full, or when the commit takes long.
+func (w *Writer) mayBegin(underWay int, begun time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case len(w.queue) == 0 || underWay == w.opts.InFlight:
+		return false
+	case underWay == 0 || w.stopping || time.Since(begun) >= w.opts.Late:
+		return true
+	}
+	return w.queued.messages >= w.opts.BatchMessages || w.queued.bytes >= w.opts.BatchBytes
 }
 
 // stop refuses new sends and gives up on those that wait for a busy key.
@@ -196,20 +228,21 @@ func (w *Writer) take() []*send {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var batch []*send
-	messages, bytes, n := 0, 0, 0
+	var taken load
+	n := 0
 	for _, s := range w.queue {
-		if s.abandoned() {
-			w.releaseLocked(s)
-			n++
-			continue
-		}
-		if len(batch) > 0 && (messages+len(s.messages) > w.opts.BatchMessages || bytes+s.bytes > w.opts.BatchBytes) {
+		gone := s.abandoned()
+		if !gone && len(batch) > 0 && taken.exceeds(s, w.opts.BatchMessages, w.opts.BatchBytes) {
 			break
 		}
-		batch = append(batch, s)
-		messages += len(s.messages)
-		bytes += s.bytes
 		n++
+		w.queued.drop(s)
+		if gone {
+			w.accepted.drop(s)
+			continue
+		}
+		batch = append(batch, s)
+		taken.add(s)
 	}
 	rest := copy(w.queue, w.queue[n:])
 	clear(w.queue[rest:])
@@ -269,14 +302,9 @@ func (w *Writer) settle(batch []*send, results []Result) {
 
 func (w *Writer) finish(s *send, a answer) {
 	w.mu.Lock()
-	w.releaseLocked(s)
+	w.accepted.drop(s)
 	w.mu.Unlock()
 	s.answer <- a
-}
-
-func (w *Writer) releaseLocked(s *send) {
-	w.messages -= len(s.messages)
-	w.bytes -= s.bytes
 }
 
 // State returns what the Writer has done and what waits.
@@ -284,6 +312,6 @@ func (w *Writer) State() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.counts
-	s.Queued, s.QueuedBytes = w.messages, w.bytes
+	s.Queued, s.QueuedBytes = w.accepted.messages, w.accepted.bytes
 	return s
 }

@@ -17,6 +17,7 @@ type Options struct {
 	QueueMessages int           // messages that may wait; default 100,000
 	QueueBytes    int           // bytes that may wait; default 256 MiB
 	InFlight      int           // batches under way at once; default 2
+	Late          time.Duration // the next one begins beside one that takes so long; default 2 ms
 	BatchMessages int           // a batch takes no further send from here on; default 1,000
 	BatchBytes    int           // likewise; default 4 MiB
 	CommitTimeout time.Duration // of one batch; default 10 s
@@ -34,6 +35,9 @@ func (o Options) withDefaults() Options {
 	set(&o.InFlight, 2)
 	set(&o.BatchMessages, 1_000)
 	set(&o.BatchBytes, 4<<20)
+	if o.Late <= 0 {
+		o.Late = 2 * time.Millisecond
+	}
 	if o.CommitTimeout <= 0 {
 		o.CommitTimeout = 10 * time.Second
 	}
