@@ -19,7 +19,7 @@ $$;
 -- another's transaction, and who rolls back has still moved the sequence, which the next one sees.
 --
 -- The new first id is a multiple of 2^32, at least 2^31 above the highest id that is known: ids that the lost part of the old
--- history may have given lie between. What is known is not only the sequences: a logical copy of the database may have left them behind.
+-- history may have given lie between.
 CREATE FUNCTION postbus.turn_history(above bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -31,8 +31,7 @@ BEGIN
     given := coalesce(pg_sequence_last_value('postbus.bus_id_seq'), 0);
     first := coalesce(pg_sequence_last_value('postbus.history_first'), 1);
     IF pg_sequence_last_value('postbus.history_mark') IS DISTINCT FROM mark OR given < above THEN
-        first := (((greatest(given, above, first, (SELECT max(b.id) FROM postbus.bus b), (SELECT max(h.first_id) FROM postbus.histories h),
-                            (SELECT greatest(s.floor, s.trimmed_to) FROM postbus.state s WHERE s.one)) + 2147483648) >> 32) + 1) << 32;
+        first := (((greatest(given, above, first) + 2147483648) >> 32) + 1) << 32;
         PERFORM setval('postbus.bus_id_seq', first - 1, true);
         PERFORM setval('postbus.history_first', first, true);
         PERFORM setval('postbus.history_mark', mark, true); -- last: what a crash cuts off is done again

@@ -38,7 +38,6 @@ DECLARE
     bin      bytea;
     duration text;
     headers  json;
-    twice    text;
 BEGIN
     IF json_typeof(message) <> 'object' THEN
         PERFORM postbus.refuse(rtrim(at, '.'), 'must be an object, is of type ' || json_typeof(message));
@@ -62,10 +61,7 @@ BEGIN
     END IF;
     headers := message -> 'headers';
     IF json_typeof(headers) = 'object' THEN
-        SELECT k INTO twice FROM json_object_keys(headers) k GROUP BY k HAVING count(*) > 1 LIMIT 1;
-        IF FOUND THEN -- those that begin with "_", too: every name is the sender's own
-            PERFORM postbus.refuse(at || 'headers.' || twice, 'given twice');
-        END IF;
+        PERFORM postbus.check_members(at || 'headers.', headers, ARRAY(SELECT json_object_keys(headers)));
     END IF;
     PERFORM postbus.stage(at, postbus.string_of(at, message, 'channel'),
         CASE WHEN base64 IS NULL THEN coalesce((message -> 'payload')::text, 'null') END, bin,
