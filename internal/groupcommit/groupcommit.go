@@ -1,12 +1,13 @@
 // Package groupcommit turns many senders into few commits: whatever waits while a
-// commit is under way goes into the next one. There is no timer; the commit in
-// flight is the timer. A lone sender commits at once, and a thousand senders share a
-// statement.
+// commit is under way goes into the next one. The commit in flight is the timer: a
+// lone sender commits at once, and a thousand senders share a statement. Another one
+// begins beside it when it would be full, or when the commit takes long
+// (TestNextBatchWaitsForTheCommitUnderWay).
 //
 // One message's way through this package:
 //
 //	Send ──▶ queue ──▶ batch ──▶ Store.Append ──▶ Stored ──▶ Send returns
-//	         bounded   taken when a slot is free   told first   durable now
+//	         bounded   taken when it may begin     told first   durable now
 //
 // A send is atomic: its messages are in one batch, and a batch is one statement.
 // What goes wrong stays where it belongs: the database's refusal of one message splits
@@ -17,7 +18,6 @@ package groupcommit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -220,91 +220,6 @@ func (w *Writer) waiting() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.queue) > 0
-}
-
-// take removes the next batch from the queue: sends in their order of arrival, at
-// least one, until a bound is reached. Callers who have gone away are left out.
-func (w *Writer) take() []*send {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var batch []*send
-	var taken load
-	n := 0
-	for _, s := range w.queue {
-		gone := s.abandoned()
-		if !gone && len(batch) > 0 && taken.exceeds(s, w.opts.BatchMessages, w.opts.BatchBytes) {
-			break
-		}
-		n++
-		w.queued.drop(s)
-		if gone {
-			w.accepted.drop(s)
-			continue
-		}
-		batch = append(batch, s)
-		taken.add(s)
-	}
-	rest := copy(w.queue, w.queue[n:])
-	clear(w.queue[rest:])
-	w.queue = w.queue[:rest]
-	return batch
-}
-
-// commit stores a batch and answers its senders.
-func (w *Writer) commit(ctx context.Context, batch []*send) {
-	messages := make([][]bus.Message, len(batch))
-	for i, s := range batch {
-		messages[i] = s.messages
-	}
-	bounded, cancel := context.WithTimeout(ctx, w.opts.CommitTimeout)
-	results, stored, err := w.opts.Store.Append(bounded, messages)
-	cancel()
-
-	var refused *DataError
-	switch {
-	case err == nil:
-		w.opts.Stored(stored)
-		w.settle(batch, results)
-	case errors.As(err, &refused) && len(batch) > 1:
-		half := len(batch) / 2
-		w.commit(ctx, batch[:half])
-		w.commit(ctx, batch[half:])
-	default:
-		err = fmt.Errorf("store %d sends: %w", len(batch), err)
-		for _, s := range batch {
-			w.finish(s, answer{err: err})
-		}
-	}
-}
-
-// settle answers the senders of a committed batch, but for those whose key is busy.
-func (w *Writer) settle(batch []*send, results []Result) {
-	sends, messages := 0, 0
-	for i, s := range batch {
-		if !results[i].Busy {
-			sends++
-			messages += len(s.messages)
-		}
-	}
-	w.mu.Lock()
-	w.counts.Batches++
-	w.counts.Sends += int64(sends)
-	w.counts.Messages += int64(messages)
-	w.mu.Unlock()
-	for i, s := range batch {
-		if results[i].Busy {
-			w.park(s)
-		} else {
-			w.finish(s, answer{receipts: results[i].Receipts})
-		}
-	}
-}
-
-func (w *Writer) finish(s *send, a answer) {
-	w.mu.Lock()
-	w.accepted.drop(s)
-	w.mu.Unlock()
-	s.answer <- a
 }
 
 // State returns what the Writer has done and what waits.

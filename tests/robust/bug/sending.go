@@ -43,11 +43,11 @@ func sending() []Bug {
 		Seen:      "half of a Send is stored when something breaks between the pieces",
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
-			File: "internal/groupcommit/groupcommit.go",
+			File: "internal/groupcommit/batch.go",
 			Old:  "w.opts.Store.Append(bounded, messages)\n",
 			New:  "w.pieces(bounded, messages)\n",
 		}, {
-			File: "internal/groupcommit/groupcommit.go",
+			File: "internal/groupcommit/batch.go",
 			Old:  "// settle answers the senders",
 			New: `func (w *Writer) pieces(ctx context.Context, sends [][]bus.Message) ([]Result, []*bus.Notification, error) {
 	first, second, large := make([][]bus.Message, len(sends)), make([][]bus.Message, len(sends)), false

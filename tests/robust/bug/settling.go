@@ -128,7 +128,7 @@ func settling() []Bug {
 		Seen:      "open streams silently miss what was sent while the node's connection was away",
 		Scenarios: []string{"kill-sessions"},
 		Edits: []Edit{{
-			File: "internal/dispatch/dispatch.go",
+			File: "internal/dispatch/histories.go",
 			Old:  "	survived := d.pos\n",
 			New:  "	d.pos = max(d.pos, p.Head)\n	survived := d.pos\n",
 		}},
