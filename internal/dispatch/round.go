@@ -174,18 +174,27 @@ func (r *round) watch() {
 		c.seen, c.looks = where, 1
 	}
 	if at >= 0 && c.looks >= watchLooks && c.at.CompareAndSwap(at, replaced) {
-		r.replaceLocked(c, c.hand[:at], c.hand[at+1:])
+		r.replaceLocked(c.hand[:at], c.hand[at+1:])
 		c.hand = c.hand[at : at+1]
 	}
 	r.watching.Reset(watchEvery)
 }
 
-// replaceLocked sends another courier in the place of c, which has served some, and takes
-// over the rest, with their batches.
-func (r *round) replaceLocked(c *courier, some, rest []*Subscription) {
+// replaceLocked sends another courier in the place of one that has served some, and gives
+// it the rest, with their batches.
+func (r *round) replaceLocked(some, rest []*Subscription) {
 	r.stalled++
 	r.sendLocked()
 	r.seatLocked(some)
+	var of, same *Batch
+	for _, s := range rest {
+		if s.batch != nil && s.batch != of { // the other may be making the Form of what it keeps
+			of, same = s.batch, &Batch{Notifications: s.batch.Notifications, Last: s.batch.Last}
+		}
+		if s.batch != nil {
+			s.batch = same
+		}
+	}
 	r.left = slices.Clone(rest)
 }
 
