@@ -41,15 +41,23 @@ func (g *guest) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, error)
 		r.raw, r.try = raw, r.read
 	}
 	r.pool, r.size = pool, size
-	r.buf, r.n, r.err = nil, 0, nil
-	if err := r.raw.Read(r.try); err != nil {
+	failed := r.raw.Read(r.try)
+	buf, n, err := r.buf, r.n, r.err
+	r.pool, r.buf, r.n, r.err = nil, nil, 0, nil // pin nothing
+	switch {
+	case failed != nil:
+		if buf != nil {
+			pool.Put(buf)
+		}
+		return nil, 0, failed
+	case err != nil:
 		return nil, 0, err
+	case n == 0:
+		pool.Put(buf)
+		return nil, 0, io.EOF
 	}
-	if r.err == nil && r.n == 0 {
-		r.err = io.EOF
-	}
-	g.arrived.Add(int64(r.n))
-	return r.buf, r.n, r.err
+	g.arrived.Add(int64(n))
+	return buf, n, nil
 }
 
 // read reads once, and says false when there is nothing yet.
