@@ -26,6 +26,14 @@ const (
 	maxPause = time.Second
 )
 
+// What the ways of the wire make of a dispatch.Batch, once for all who are given it.
+const (
+	formGRPC      = iota // *grpc.PreparedMsg
+	formLine             // []byte: a line of JSON
+	formSSE              // []byte: server-sent events
+	formWebSocket        // *websocket.PreparedMessage
+)
+
 // A walking is what a stream asks for, checked.
 type walking struct {
 	channels  []string // without repetition
@@ -75,16 +83,16 @@ func (s *Service) grpcWay(to grpc.ServerStream) way {
 			return send()
 		},
 		carry: func(b *dispatch.Batch) error {
-			if b.Form == nil {
+			if b.Forms[formGRPC] == nil {
 				// For all streams that are given b: none is compressed
 				// (TestStreamsAreNotCompressed), and all have one codec.
 				prepared := new(grpc.PreparedMsg)
 				if err := prepared.Encode(to, newFrame(*b)); err != nil {
 					return err
 				}
-				b.Form = prepared
+				b.Forms[formGRPC] = prepared
 			}
-			return to.SendMsg(b.Form)
+			return to.SendMsg(b.Forms[formGRPC])
 		},
 	}
 	if p, ok := peer.FromContext(to.Context()); ok {

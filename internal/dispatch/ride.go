@@ -13,7 +13,7 @@ type Carrier struct {
 	// peer have one courier, so that what is ready for them can be written together.
 	Peer uint64
 
-	// Carry gives one Batch, which others may be given, too: it may change Form alone.
+	// Carry gives one Batch, which others may be given, too: it may change Forms alone.
 	// It must return when the context of Ride ends. Without it Ride is Next.
 	Carry func(*Batch) error
 }

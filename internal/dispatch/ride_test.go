@@ -29,8 +29,8 @@ type rider struct {
 func startRider(ctx context.Context, s *Subscription, peer uint64, carry func(*Batch) error) *rider {
 	r := &rider{sub: s, carry: carry, wait: time.Hour, ended: make(chan struct{})}
 	to := Carrier{Peer: peer, Carry: func(b *Batch) error {
-		if b.Form == nil {
-			b.Form = r
+		if b.Forms[0] == nil {
+			b.Forms[0] = r
 		}
 		if r.carry != nil {
 			if err := r.carry(b); err != nil {

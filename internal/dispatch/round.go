@@ -188,7 +188,7 @@ func (r *round) replaceLocked(some, rest []*Subscription) {
 	r.seatLocked(some)
 	var of, same *Batch
 	for _, s := range rest {
-		if s.batch != nil && s.batch != of { // the other may be making the Form of what it keeps
+		if s.batch != nil && s.batch != of { // the other may be making Forms of what it keeps
 			of, same = s.batch, &Batch{Notifications: s.batch.Notifications, Last: s.batch.Last}
 		}
 		if s.batch != nil {

@@ -45,9 +45,13 @@ type Batch struct {
 	Last          bus.ID
 	Gap           *bus.Gap
 
-	// Form is for Carry: what it makes of a Batch, for the next who is given the same.
-	Form any
+	// Forms are for Carry: what it makes of a Batch, one for each wire form that its
+	// users number, for the next who is given the same.
+	Forms [Forms]any
 }
+
+// Forms is how many wire forms of a Batch are kept.
+const Forms = 4
 
 // Empty says that there is nothing but a cursor.
 func (b *Batch) Empty() bool { return len(b.Notifications) == 0 && b.Gap == nil }
