@@ -89,8 +89,14 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 	run(func() error { return server.Serve(listener) })
 	n.http = httptest.NewServer(n.service.HTTPHandler())
 	t.Cleanup(func() {
+		n.service.Drain()
 		n.dispatcher.Drain()
 		server.Stop()
+		ended, stop := context.WithTimeout(context.Background(), longest)
+		defer stop()
+		if err := n.service.WaitSockets(ended); err != nil {
+			t.Error(err)
+		}
 		n.http.CloseClientConnections()
 		n.http.Close()
 		cancel()

@@ -74,6 +74,7 @@ type Service struct {
 	handler http.Handler
 	counts  counts
 	hands   hands
+	sockets *sockets
 	peers   maphash.Seed // makes one number of each peer's address
 
 	requests, requestBytes budget
@@ -117,7 +118,7 @@ func New(o Options) (*Service, error) {
 		o.Logger = slog.Default()
 	}
 	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(),
-		hands: newHands(), peers: maphash.MakeSeed()}
+		hands: newHands(), sockets: newSockets(), peers: maphash.MakeSeed()}
 	s.requests.most, s.requestBytes.most = int64(o.MaxRequests), int64(o.MaxRequestBytes)
 	s.grpcGuests.most, s.httpGuests.most = int64(o.MaxConnections), int64(o.MaxConnections)
 	s.guests.most = int64(o.MaxGuests)
