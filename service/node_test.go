@@ -43,6 +43,9 @@ type nodeOptions struct {
 	MaxReaders   int
 	CORSOrigins  []string
 	AllowedHosts []string
+
+	ReceiveTimeout  time.Duration
+	MaxRequestBytes int
 }
 
 // A node is a running service with both its ways in, on a PostgreSQL.
@@ -68,6 +71,7 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 	n.service, err = service.New(service.Options{
 		Dispatcher: n.dispatcher, Writer: writer, Recent: n.db, Logger: slog.New(slog.DiscardHandler),
 		MaxReaders: o.MaxReaders, CORSOrigins: o.CORSOrigins, AllowedHosts: o.AllowedHosts,
+		ReceiveTimeout: o.ReceiveTimeout, MaxRequestBytes: o.MaxRequestBytes,
 	})
 	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

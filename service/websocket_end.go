@@ -16,7 +16,7 @@ const (
 	// closeTime bounds the end of a socket: what is still to be written, and the client's
 	// answer to the close frame.
 	closeTime = 5 * time.Second
-	// brokenTime is for the end of a client that has broken the protocol.
+	// brokenTime bounds the end of one that cannot be read any more.
 	brokenTime = time.Second
 )
 

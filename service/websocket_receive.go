@@ -77,9 +77,11 @@ func (k *socket) unreadable(err error) clientFrame {
 		peer    *websocket.CloseError
 		network net.Error
 	)
-	switch {
-	case errors.As(err, &peer) && peer.Code != websocket.CloseAbnormalClosure:
+	if errors.As(err, &peer) && peer.Code != websocket.CloseAbnormalClosure {
 		return clientFrame{ends: peer}
+	}
+	k.closeWithin(brokenTime) // nobody hears the answer to a close frame
+	switch {
 	case errors.As(err, &network) && network.Timeout():
 		return clientFrame{
 			err:  bus.Invalid(bus.MalformedJSON, "", "the message did not arrive whole within %v", k.opts.ReceiveTimeout),
@@ -91,9 +93,7 @@ func (k *socket) unreadable(err error) clientFrame {
 	case errors.Is(err, websocket.ErrReadLimit): // more than an int64
 		return tooLarge()
 	}
-	// The library has said so, by 1002.
-	k.closeWithin(brokenTime)
-	return clientFrame{ends: errBroken}
+	return clientFrame{ends: errBroken} // the library has said so, by 1002
 }
 
 // discard reads on to the end of the connection: if it were closed with something unread,

@@ -164,9 +164,10 @@ func (k *socket) change(ctx context.Context, f clientFrame) (last bus.ID, first 
 	if err != nil {
 		return 0, first, err
 	}
-	last = sub.Last()
 	if after != nil {
-		last = max(last, *after) // it may be below, and there is a gap to be told
+		last = *after // and no more: channels that are removed were given up to here
+	} else {
+		last = sub.Last()
 	}
 	if !f.removes {
 		if first, err = sub.Next(ctx, streamMax, 0); err != nil {
