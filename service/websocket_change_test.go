@@ -200,3 +200,30 @@ func (h *socketHistory) change(what string, names []string) int64 {
 	h.at = at
 	return at
 }
+
+// A change does not wait until a socket that catches up has read the table to its end.
+func TestSocketChangesWhileItCatchesUp(t *testing.T) {
+	t.Parallel()
+	n := start(t, pgtest.Database(t), nodeOptions{WindowBytes: 1})
+	text := `"` + strings.Repeat("x", stalledText) + `"`
+	var ids []int64
+	for range stalledTotal {
+		ids = append(ids, n.send(t, jsonMessage("c", text)))
+	}
+	ws := n.stingySocket(t, "?channels=c&after=0")
+	given := ws.ids(1)
+	ws.say(`{"unsubscribe":{"channels":["c"]},"request":"1"}`)
+	at := ws.acked("1", func(f serverFrame) {
+		for _, got := range f.Notifications {
+			given = append(given, got.ID)
+		}
+	})
+	if len(given) == stalledTotal || given[len(given)-1] != at {
+		t.Errorf("was given %v of %v, and then the ack at %d", given, ids, at)
+	}
+	ws.say(`{"subscribe":{"channels":["c"],"after":%d},"request":"2"}`, at)
+	ws.acked("2", func(f serverFrame) { t.Errorf("before the ack: %.80s", f.text) })
+	if given = append(given, ws.ids(stalledTotal-len(given))...); fmt.Sprint(given) != fmt.Sprint(ids) {
+		t.Errorf("was given %v, want %v", given, ids)
+	}
+}
