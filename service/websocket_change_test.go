@@ -19,8 +19,8 @@ func TestSocketChannelsChangeWhileMessagesFlow(t *testing.T) {
 	const (
 		sockets  = 6
 		channels = 8
-		sends    = 300
-		most     = 40 // messages of a send
+		sends    = 1000
+		burst    = 40 // messages of every tenth send; of the others 1
 	)
 	n := start(t, pgtest.Database(t), nodeOptions{WindowBytes: 2 << 10}) // so that some is read from the table
 	names := numbers(channels)
@@ -37,9 +37,13 @@ func TestSocketChannelsChangeWhileMessagesFlow(t *testing.T) {
 		}()
 	}
 	var newest int64
-	for range sends {
+	for i := range sends {
+		size := 1
+		if i%10 == 0 {
+			size = burst
+		}
 		var messages []*postbusv1.Message
-		for range 1 + rand.IntN(most) {
+		for range size {
 			messages = append(messages, jsonMessage(names[rand.IntN(channels)], "1"))
 		}
 		resp, err := n.client.Send(short(t), &postbusv1.SendRequest{Messages: messages})
@@ -201,29 +205,41 @@ func (h *socketHistory) change(what string, names []string) int64 {
 	return at
 }
 
-// A change does not wait until a socket that catches up has read the table to its end.
+// A change does not wait until a socket that is behind has caught up, from the window or
+// from the table, and its ack says how far the channels that go were given.
 func TestSocketChangesWhileItCatchesUp(t *testing.T) {
 	t.Parallel()
-	n := start(t, pgtest.Database(t), nodeOptions{WindowBytes: 1})
-	text := `"` + strings.Repeat("x", stalledText) + `"`
-	var ids []int64
-	for range stalledTotal {
-		ids = append(ids, n.send(t, jsonMessage("c", text)))
-	}
-	ws := n.stingySocket(t, "?channels=c&after=0")
-	given := ws.ids(1)
-	ws.say(`{"unsubscribe":{"channels":["c"]},"request":"1"}`)
-	at := ws.acked("1", func(f serverFrame) {
-		for _, got := range f.Notifications {
-			given = append(given, got.ID)
-		}
-	})
-	if len(given) == stalledTotal || given[len(given)-1] != at {
-		t.Errorf("was given %v of %v, and then the ack at %d", given, ids, at)
-	}
-	ws.say(`{"subscribe":{"channels":["c"],"after":%d},"request":"2"}`, at)
-	ws.acked("2", func(f serverFrame) { t.Errorf("before the ack: %.80s", f.text) })
-	if given = append(given, ws.ids(stalledTotal-len(given))...); fmt.Sprint(given) != fmt.Sprint(ids) {
-		t.Errorf("was given %v, want %v", given, ids)
+	for name, windowBytes := range map[string]int{"window": 0, "table": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, pgtest.Database(t), nodeOptions{WindowBytes: windowBytes})
+			text := `"` + strings.Repeat("x", stalledText) + `"`
+			var ids []int64
+			for range stalledTotal {
+				ids = append(ids, n.send(t, jsonMessage("c", text)))
+			}
+			ws := n.stingySocket(t, "?channels=c&channels=d&after=0")
+			given := ws.ids(1)
+			ws.say(`{"unsubscribe":{"channels":["c"]},"request":"1"}`)
+			at := ws.acked("1", func(f serverFrame) {
+				for _, got := range f.Notifications {
+					given = append(given, got.ID)
+				}
+			})
+			if len(given) == stalledTotal || given[len(given)-1] != at {
+				t.Errorf("was given %v of %v, and then the ack at %d", given, ids, at)
+			}
+			ws.say(`{"unsubscribe":{"channels":["d"]},"request":"2"}`)
+			ws.acked("2", func(f serverFrame) {
+				if !f.beats() {
+					t.Errorf("behind the ack: %.80s", f.text)
+				}
+			})
+			ws.say(`{"subscribe":{"channels":["c"],"after":%d},"request":"3"}`, at)
+			ws.acked("3")
+			if given = append(given, ws.ids(stalledTotal-len(given))...); fmt.Sprint(given) != fmt.Sprint(ids) {
+				t.Errorf("was given %v, want %v", given, ids)
+			}
+		})
 	}
 }

@@ -48,10 +48,18 @@ func TestStalledSocketCostsOnlyItself(t *testing.T) {
 	if s := n.dispatcher.State(); s.WindowBytes > 2*windowBytes {
 		t.Errorf("the window has %d bytes, its bound is %d", s.WindowBytes, windowBytes)
 	}
+	// A message that comes in pieces is not held up by the pongs to what comes between.
+	message, err := stalled.conn.NextWriter(websocket.TextMessage)
+	must(t, err)
+	_, err = fmt.Fprintf(message, `{"_":"%s",`, strings.Repeat("x", 8<<10))
+	must(t, err)
+	until(t, "it has begun", func() bool { return n.service.Stats().Requests == 1 })
 	for i := range 100 {
 		must(t, stalled.conn.WriteControl(websocket.PingMessage, fmt.Append(nil, i), time.Now().Add(longest)))
 	}
-	stalled.say(`{"subscribe":{"channels":["d"]},"request":"1"}`)
+	_, err = message.Write([]byte(`"subscribe":{"channels":["d"]},"request":"1"}`))
+	must(t, errors.Join(err, message.Close()))
+	until(t, "it is there", func() bool { return n.service.Stats().Requests == 0 })
 	stalled.say(`{"unsubscribe":{"channels":["d"]},"request":"2"}`)
 
 	leaves.conn.Close()
@@ -113,13 +121,17 @@ func TestStalledSocketIsClosedWhenTheTimeToDrainIsOver(t *testing.T) {
 	}
 }
 
-// A message that does not come whole ends its socket, and holds no bytes of others until
-// then.
+// A message that does not come whole ends its socket. The time is that of a message: a
+// socket may be silent for longer.
 func TestSocketThatNeverFinishesAMessageIsEnded(t *testing.T) {
 	t.Parallel()
 	n := start(t, pgtest.Database(t), nodeOptions{ReceiveTimeout: time.Second, MaxRequestBytes: 64 << 10})
+	silent := n.socket(t, "?channels=a&heartbeat=1s")
+	silent.beat()
 	ws := n.rawSocket(t, "?channels=a")
 	ws.expect("last")
+	silent.say(`{"subscribe":{"channels":["b"]}}`)
+	silent.acked("")
 	ws.write(frame(opText, make([]byte, 20<<10)))
 	until(t, "its bytes are counted", func() bool { s := n.service.Stats(); return s.Requests == 1 && s.RequestBytes > 20<<10 })
 	ws.expect("MALFORMED_JSON")
@@ -130,6 +142,11 @@ func TestSocketThatNeverFinishesAMessageIsEnded(t *testing.T) {
 	if s := n.service.Stats(); s.Requests != 0 || s.RequestBytes != 0 {
 		t.Errorf("%+v", s)
 	}
+	for range 3 { // the first is that of the subscribe
+		silent.beat()
+	}
+	silent.say(`{"subscribe":{"channels":["c"]}}`)
+	silent.acked("", func(serverFrame) {})
 }
 
 // A message for which there is no room is refused, and the socket goes on.
@@ -142,6 +159,12 @@ func TestSocketWithoutRoomForAMessageStaysOpen(t *testing.T) {
 	ws.expect(service.ReasonTooManyRequests)
 	ws.expect("ack")
 	ws.expect("last")
+	ws.write(frame(fin|opText, padded(1<<20+1)))
+	ws.expect("TOO_LARGE")
+	ws.expect("last")
+	if got := ws.heard(); got != "close 1009" {
+		t.Error(got)
+	}
 	if s := n.service.Stats(); s.Requests != 0 || s.RequestBytes != 0 {
 		t.Errorf("%+v", s)
 	}

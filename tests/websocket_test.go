@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"syscall"
@@ -154,7 +155,12 @@ func TestSIGTERMGivesEverySocketItsLast(t *testing.T) {
 		}
 		open = append(open, ws)
 	}
-	s.awaitMetric(t, "postbus_streams", sockets)
+	slow := dialSocket(t, s.httpURL, "channels=large&heartbeat=50s")
+	slow.next()
+	s.awaitMetric(t, "postbus_streams", sockets+1)
+	for range 20 { // more than a connection's buffers hold
+		send(t, s.bus, jsonMessage("large", `"`+strings.Repeat("x", 900<<10)+`"`))
+	}
 	head := send(t, s.bus, jsonMessage("other", "1"), jsonMessage("other", "2"))
 	s.signal(t, syscall.SIGTERM)
 	var reading sync.WaitGroup
@@ -180,6 +186,27 @@ func TestSIGTERMGivesEverySocketItsLast(t *testing.T) {
 		})
 	}
 	reading.Wait()
+	// One that is slow is waited for, when all else has ended.
+	until(t, "gRPC has ended", func() bool {
+		conn, err := net.Dial("tcp", s.grpcAddr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	s.get(t, "/livez")
+	var last page
+	for {
+		_, text, err := slow.conn.ReadMessage()
+		if err != nil {
+			var closed *websocket.CloseError
+			if !errors.As(err, &closed) || closed.Code != websocket.CloseServiceRestart || len(last.Notifications) != 0 || last.Last == 0 || last.Last > head {
+				t.Errorf("the slow one: last %+v, then %v", last, err)
+			}
+			break
+		}
+		last = pageOf(t, text)
+	}
 	if code := s.code(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
