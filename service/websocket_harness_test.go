@@ -161,9 +161,10 @@ func (ws webSocket) ended(code int) {
 // ids reads count notifications and returns their ids.
 func (ws webSocket) ids(count int) (ids []int64) {
 	ws.t.Helper()
+	over := time.Now().Add(longest) // heartbeats go on
 	for len(ids) < count {
 		f, err := ws.read()
-		if err != nil || f.Last == nil {
+		if err != nil || f.Last == nil || time.Now().After(over) {
 			ws.t.Errorf("after %d of %d notifications: %s %v", len(ids), count, f.text, err)
 			return ids
 		}
