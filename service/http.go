@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/service/odoo"
 )
 
 // HTTPHandler returns the handler of everything that is reached by HTTP. HTTPServer has
@@ -66,6 +67,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 		"/v1/subscribe": {methods: "GET, POST", names: []string{"channels", "after", "heartbeat"}, serve: s.serveLines},
 		"/openapi.json": {methods: "GET", names: []string{}, serve: serveOpenAPI},
 	}
+	beside := odoo.New(odoo.Options{Core: odooCore{s}, Logger: s.log})
 	gate := newGate(s.opts.AllowedHosts, s.opts.CORSOrigins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recoverHTTP(w, r)
@@ -85,14 +87,17 @@ func (s *Service) newHandler() (http.Handler, error) {
 			s.refuseHTTP(w, r, err)
 			return
 		}
-		if r.URL.Path == odooPath {
-			s.serveOdoo(w, r)
-			return
+		isOdoo, anyOrigin := beside.Serves(r.URL.Path)
+		if !anyOrigin {
+			if done, err := gate.checkOrigin(w, r); err != nil {
+				s.refuseHTTP(w, r, err)
+				return
+			} else if done {
+				return
+			}
 		}
-		if done, err := gate.checkOrigin(w, r); err != nil {
-			s.refuseHTTP(w, r, err)
-			return
-		} else if done {
+		if isOdoo {
+			beside.ServeHTTP(w, r)
 			return
 		}
 		if err := s.route(routes, w, r); err != nil {

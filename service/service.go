@@ -27,8 +27,8 @@ type Options struct {
 	Dispatcher *dispatch.Dispatcher
 	Writer     *groupcommit.Writer
 
-	// Recent finds where Odoo's "the last 50 seconds" begin. Default: such a poll
-	// begins with now.
+	// Recent finds where Odoo's "the last 50 seconds" begin. Default: who asks for them
+	// is refused.
 	Recent Recent
 
 	Limits      bus.Limits    // default: bus.DefaultLimits

@@ -32,6 +32,7 @@ const (
 	formLine             // []byte: a line of JSON
 	formSSE              // []byte: server-sent events
 	formWebSocket        // *websocket.PreparedMessage
+	formOdoo             // what service/odoo keeps
 )
 
 // A walking is what a stream asks for, checked.
@@ -137,9 +138,17 @@ func (s *Service) open(ctx context.Context, w walking, to way) (*stream, error) 
 	if err := s.enter(&s.counts.streams); err != nil {
 		return nil, err
 	}
+	open, err := s.begin(ctx, w, to)
+	if open == nil {
+		s.leave(&s.counts.streams)
+	}
+	return open, err
+}
+
+// begin is open for who was admitted already; it is not to be closed, but its sub is.
+func (s *Service) begin(ctx context.Context, w walking, to way) (*stream, error) {
 	sub, err := s.opts.Dispatcher.Subscribe(ctx, w.channels, w.after)
 	if err != nil {
-		s.leave(&s.counts.streams)
 		return nil, err
 	}
 	open := &stream{Service: s, sub: sub, heartbeat: w.heartbeat, to: to}

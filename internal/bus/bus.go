@@ -64,8 +64,9 @@ type Encoding int
 const (
 	EncodingProto Encoding = iota // the entry of a repeated protobuf field
 	EncodingJSON                  // the JSON object of the HTTP transports
+	EncodingOdoo                  // the JSON object of Odoo's protocol, 15 and later
 
-	encodings = 2
+	encodings = 3
 )
 
 // Encoded returns n in wire form e, made by encode when it is first asked for. The

@@ -51,7 +51,7 @@ type Batch struct {
 }
 
 // Forms is how many wire forms of a Batch are kept.
-const Forms = 4
+const Forms = 5
 
 // Empty says that there is nothing but a cursor.
 func (b *Batch) Empty() bool { return len(b.Notifications) == 0 && b.Gap == nil }
