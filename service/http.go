@@ -80,7 +80,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 		}
 		if guest, _ := r.Context().Value(guestKey{}).(*guest); guest != nil && !guest.admitted() {
 			linger(w, r)
-			s.refuseHTTP(w, r, s.errTooManyConnections())
+			s.refuseHTTP(w, r, guest.noRoom())
 			return
 		}
 		if err := gate.checkHost(r); err != nil {

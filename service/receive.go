@@ -75,7 +75,7 @@ func (s *Service) admit(stream grpc.ServerStream, method string) (*admitted, err
 	from, _ := peer.FromContext(ctx)
 	guest := guestOf(from.Addr)
 	if guest != nil && !guest.admitted() {
-		return nil, s.refuse(ctx, method, s.errTooManyConnections())
+		return nil, s.refuse(ctx, method, guest.noRoom())
 	}
 	if !s.requests.take(1) {
 		return nil, s.refuse(ctx, method, s.errTooManyRequests())

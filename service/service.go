@@ -36,7 +36,7 @@ type Options struct {
 	MaxReaders  int           // streams and polls open at once; default 50,000
 
 	MaxConnections  int           // of each listener; default 50,000
-	MaxGuests       int           // connections of both listeners; default 100,000
+	MaxGuests       int           // connections of both listeners, for want of descriptors; default 100,000
 	MaxRequests     int           // being received, and sends being answered; default 20,000
 	MaxRequestBytes int           // of requests being received; default 256 MiB
 	MaxHeaderBytes  int           // of one request's headers; default 64 KiB
