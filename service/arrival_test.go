@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,8 +43,8 @@ func TestSlowMessagesAreCountedAndRefused(t *testing.T) {
 			t.Helper()
 			select {
 			case o := <-in.call.ended:
-				if f := faultOf(o.err); f.code != code || in.end() != o.err {
-					t.Errorf("refused with %v and %v, want %v", o.err, in.end(), code)
+				if end := in.end(); faultOf(o.err).code != code || !errors.Is(end, o.err) {
+					t.Errorf("refused with %v and %v, want %v", o.err, end, code)
 				}
 			default:
 				t.Errorf("not refused, want %v", code)
