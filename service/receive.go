@@ -124,7 +124,7 @@ func (a *admitted) release() {
 // with its handler.
 func (a *admitted) aside(f func() error) error {
 	a.ended = make(chan outcome, 2) // f's and the refusal
-	a.service.hands.begin(f, a.ended)
+	a.service.hands.begin(task{f, a.ended})
 	o := <-a.ended
 	a.ended = nil // a stream may stay for days
 	return o.result()
