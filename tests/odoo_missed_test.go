@@ -11,7 +11,11 @@ import (
 
 func (n *node) missed(t *testing.T, last string) string {
 	t.Helper()
-	return string(n.odooAt(t, "/bus/has_missed_notifications", `{"last_notification_id":`+last+`}`).Result)
+	answer := n.odooAt(t, "/bus/has_missed_notifications", `{"last_notification_id":`+last+`}`)
+	if answer.Error != nil {
+		t.Fatalf("%s: %+v", last, answer.Error)
+	}
+	return string(answer.Result)
 }
 
 // True if something above the id may be gone. Odoo asks whether that one notification is
@@ -38,6 +42,7 @@ func TestOdooClientsLearnThatTheyMayHaveMissedSomething(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "retention has taken them", func() bool { return ask[int64](t, conn, "SELECT trimmed_to FROM postbus.state") == 2 })
+	until(t, "the answer is that of another second", func() bool { return n.missed(t, "1") == "true" })
 	check("retention took two", map[string]string{"1": "true", "2": "false", "3": "false", "4": "false", "5": "true"})
 
 	n.stop()

@@ -39,7 +39,7 @@ func (h *Handler) missed(ctx context.Context, id bus.ID) (bool, error) {
 	}
 	// A node that knows that a channel was quiet asks the table no more, and learns of no
 	// gap in it.
-	outlived, err := h.core.IDBefore(ctx, h.opts.Retention)
+	outlived, err := h.outlived.id(ctx)
 	return id < outlived, err
 }
 

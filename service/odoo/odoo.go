@@ -53,6 +53,9 @@ type Handler struct {
 	core   Core
 	log    *slog.Logger
 	routes map[string]route
+
+	recent   since // what a client that knows nothing is given
+	outlived since // up to it retention has taken everything, or is about to
 }
 
 // A route is one path of the protocol.
@@ -80,7 +83,11 @@ func New(o Options) (*Handler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	h := &Handler{opts: o, core: o.Core, log: o.Logger}
+	h := &Handler{
+		opts: o, core: o.Core, log: o.Logger,
+		recent:   since{age: 50 * time.Second, ask: o.Core.IDBefore},
+		outlived: since{age: o.Retention - sinceFresh, ask: o.Core.IDBefore}, // never a moment too late
+	}
 	h.routes = map[string]route{
 		"/longpolling/poll":      {http.StatusOK, h.rpc(h.poll)},
 		"/longpolling/send":      {0, h.rpc(h.send)},

@@ -10,10 +10,7 @@ import (
 	"github.com/postbus/postbus/internal/jsonform"
 )
 
-const (
-	pollWait = 50 * time.Second
-	recent   = 50 * time.Second // what a client that knows nothing is given
-)
+const pollWait = 50 * time.Second
 
 // broadcast is the channel that clients of 15 and later read without naming it.
 const broadcast = "broadcast"
@@ -107,7 +104,7 @@ func (h *Handler) after(ctx context.Context, s start) (*bus.ID, error) {
 	if !s.recent {
 		return s.after, nil
 	}
-	id, err := h.core.IDBefore(ctx, recent)
+	id, err := h.recent.id(ctx)
 	if err != nil {
 		return nil, err
 	}
