@@ -62,8 +62,6 @@ const (
 	ReasonMethodNotAllowed = "METHOD_NOT_ALLOWED"
 	// ReasonUnsupportedMediaType: a body that is not application/json.
 	ReasonUnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE"
-	// ReasonNotAcceptable: a form of answer that this server does not have.
-	ReasonNotAcceptable = "NOT_ACCEPTABLE"
 	// ReasonNotImplemented: a protocol that this server does not speak.
 	ReasonNotImplemented = "NOT_IMPLEMENTED"
 	// ReasonForbidden: a Host or an Origin that is not allowed here.
@@ -77,7 +75,7 @@ func Reasons() []string {
 		ReasonSendQueueFull, ReasonTooManyReaders, ReasonTooManyReads, ReasonTooManyConnections, ReasonTooManyRequests,
 		ReasonDatabaseUnavailable, ReasonDraining, ReasonKeyBusy,
 		ReasonOutcomeUnknown, ReasonCanceled, ReasonDeadlineExceeded, ReasonInternal,
-		ReasonNotFound, ReasonMethodNotAllowed, ReasonUnsupportedMediaType, ReasonNotAcceptable,
+		ReasonNotFound, ReasonMethodNotAllowed, ReasonUnsupportedMediaType,
 		ReasonNotImplemented, ReasonForbidden,
 	}
 }
@@ -183,11 +181,6 @@ func errMethod(method, allow string) error {
 func errMediaType(got string) error {
 	return &fault{code: codes.InvalidArgument, reason: ReasonUnsupportedMediaType, http: http.StatusUnsupportedMediaType,
 		message: fmt.Sprintf("Content-Type %.100q, must be application/json", got)}
-}
-
-func errNotAcceptable(format string) error {
-	return &fault{code: codes.InvalidArgument, reason: ReasonNotAcceptable, http: http.StatusNotAcceptable,
-		message: fmt.Sprintf("Accept %.100q, this server answers application/x-ndjson", format)}
 }
 
 func errNotImplemented(what string) error {

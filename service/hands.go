@@ -35,14 +35,15 @@ func (h hands) serve(f func()) {
 	}
 }
 
-// aside calls f on a hand, and waits: the caller's own stack stays small. A panic of f is
-// the caller's.
+// aside calls f on a hand, and waits: the caller's own stack stays small.
 func (h hands) aside(f func() error) error {
-	type outcome struct {
-		err      error
-		panicked any
-	}
 	ended := make(chan outcome, 1)
+	h.begin(f, ended)
+	return (<-ended).result()
+}
+
+// begin calls f on a hand, which tells ended, where there must be room.
+func (h hands) begin(f func() error, ended chan<- outcome) {
 	h.do(func() {
 		var o outcome
 		defer func() {
@@ -51,7 +52,16 @@ func (h hands) aside(f func() error) error {
 		}()
 		o.err = f()
 	})
-	o := <-ended
+}
+
+// An outcome is how a function has ended.
+type outcome struct {
+	err      error
+	panicked any
+}
+
+// result returns the error. A panic becomes the caller's.
+func (o outcome) result() error {
 	if o.panicked != nil {
 		panic(o.panicked)
 	}

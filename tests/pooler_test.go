@@ -182,7 +182,7 @@ func TestProgramBehindPgBouncerSaysThatItPolls(t *testing.T) {
 	}
 	do(t, sql(t, application), `SELECT postbus.send('orders', '"sent"')`)
 	equal(t, "behind it", textsOf(read(t, s.bus, 1, "orders")), []string{"sent"})
-	if times := strings.Count(s.stderr.String(), pollingSaid); times != 1 {
+	if times := strings.Count(s.Stderr.String(), pollingSaid); times != 1 {
 		t.Errorf("the log says %d times that it polls, want once", times)
 	}
 	s.stop(t)
@@ -196,7 +196,7 @@ func TestListenURLGoesAroundPgBouncer(t *testing.T) {
 	via, application := b.through(t, url)
 	s := serve(t, via, "--listen-url", url)
 	s.awaitMetric(t, "postbus_tail_listening", 1)
-	if strings.Contains(s.stderr.String(), pollingSaid) {
+	if strings.Contains(s.Stderr.String(), pollingSaid) {
 		t.Error("the log says that it polls")
 	}
 	s.stop(t)
