@@ -31,5 +31,7 @@ func TestOdooFlagsReachTheRoutes(t *testing.T) {
 		t.Errorf("send: %s", got)
 	}
 	want := `{"jsonrpc":"2.0","id":null,"result":{"notifications":[{"id":1,"message":{"type":"","payload":7}}],"channels":[["shop","a"],["shop","broadcast"]]}}`
-	until(t, "the message is there", func() bool { return post("/websocket/peek_notifications", `{"params":{"channels":["a"],"last":-1}}`) == want })
+	until(t, "the message is there", func() bool {
+		return post("/websocket/peek_notifications", `{"params":{"channels":["a"],"last":-1}}`) == want
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/jsonform"
 )
 
 // maxIDBytes bounds the id of a request, which is kept for as long as a poll waits.
@@ -66,7 +67,7 @@ func readEnvelope(body []byte) (id json.RawMessage, p params, err error) {
 	}
 	if raw, ok := envelope["params"]; ok {
 		if json.Unmarshal(raw, &p) != nil || p == nil {
-			return nil, nil, bus.Invalid(bus.InvalidField, "params", "%s, must be an object", pythonType(raw))
+			return nil, nil, bus.Invalid(bus.InvalidField, "params", "%s, must be an object", jsonform.KindOf(raw))
 		}
 	}
 	if id = envelope["id"]; id == nil {
