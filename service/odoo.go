@@ -24,6 +24,12 @@ type odooCore struct{ *Service }
 // like every other.
 var odooNobody = []string{bus.ReservedChannels + "nobody"}
 
+func (s *Service) newOdoo() (*odoo.Handler, error) {
+	o := s.opts.Odoo
+	o.Core, o.Logger = odooCore{s}, s.log
+	return odoo.New(o)
+}
+
 // Receive implements odoo.Core.
 func (c odooCore) Receive(w http.ResponseWriter, r *http.Request) (body []byte, done func(), err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -65,6 +71,26 @@ func (c odooCore) Poll(ctx context.Context, p odoo.Poll) (dispatch.Batch, error)
 	r := reading{channels: orNobody(p.Channels), after: p.After, max: maxPollMax, wait: p.Wait}
 	return c.poll(ctx, r, func(b dispatch.Batch) bool { return len(b.Notifications) > 0 || p.Gap && b.Gap != nil })
 }
+
+// Open implements odoo.Core.
+func (c odooCore) Open(_ context.Context, p odoo.Poll) (odoo.Polling, error) {
+	return &odooPolling{core: c, poll: p}, nil
+}
+
+type odooPolling struct {
+	core  odooCore
+	poll  odoo.Poll
+	batch dispatch.Batch
+}
+
+// Await implements odoo.Polling.
+func (p *odooPolling) Await(ctx context.Context) (err error) {
+	p.batch, err = p.core.Poll(ctx, p.poll)
+	return err
+}
+
+// Batch implements odoo.Polling.
+func (p *odooPolling) Batch() dispatch.Batch { return p.batch }
 
 // Enter implements odoo.Core.
 func (c odooCore) Enter() (leave func(), err error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/dispatch"
 	"github.com/postbus/postbus/internal/groupcommit"
+	"github.com/postbus/postbus/service/odoo"
 )
 
 // Options configure a Service. Dispatcher and Writer are required; the zero value of
@@ -53,6 +54,9 @@ type Options struct {
 	// allows every one. A page of a foreign name that resolves to this machine is
 	// kept out by it.
 	AllowedHosts []string
+
+	// Odoo is how Odoo's protocol is spoken. Its Core and Logger are set here.
+	Odoo odoo.Options
 }
 
 // Recent finds a cursor by age.

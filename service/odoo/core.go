@@ -25,6 +25,9 @@ type Core interface {
 	// when the wait is over, or when this node stops.
 	Poll(ctx context.Context, p Poll) (dispatch.Batch, error)
 
+	// Open begins a Poll for who waits. Unless it fails, Await must be called.
+	Open(ctx context.Context, p Poll) (Polling, error)
+
 	// Enter admits one more stream; leave ends it. Error: bus.ErrTooManyReaders.
 	Enter() (leave func(), err error)
 
@@ -34,8 +37,8 @@ type Core interface {
 	// other channels.
 	Walk(ctx context.Context, w Walk) error
 
-	// IDBefore returns the highest settled id that is older than age, 0 if there is none.
-	// Error: bus.ErrUnavailable.
+	// IDBefore returns the highest settled id that is older than age, 0 if there is none, or
+	// fails within a few seconds. Error: bus.ErrUnavailable.
 	IDBefore(ctx context.Context, age time.Duration) (bus.ID, error)
 
 	// Send stores messages, after their checks.
@@ -58,6 +61,14 @@ type Poll struct {
 	After    *bus.ID  // nil: from now on
 	Wait     time.Duration
 	Gap      bool // a gap is an answer, too
+}
+
+// A Polling is a Poll under way.
+type Polling interface {
+	// Await returns when Batch has what Poll returns, or with its error. It waits on few
+	// frames.
+	Await(ctx context.Context) error
+	Batch() dispatch.Batch
 }
 
 // A Walk is a stream of the bus. Above every id that was ever given After makes a first batch
