@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"mime"
@@ -33,31 +34,42 @@ const (
 const odooNobody = bus.ReservedChannels + "nobody"
 
 // serveOdoo answers a JSON-RPC request, whatever its method, from any origin.
-func (s *Service) serveOdoo(w http.ResponseWriter, r *http.Request) {
+func (s *Service) serveOdoo(w http.ResponseWriter, r *http.Request) (*pause, error) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", "POST")
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Max-Age", "86400")
 		h.Set("Access-Control-Allow-Headers", "Origin, X-Requested-With, Content-Type, Accept, Authorization")
-		return
+		return nil, nil
 	}
-	id, params, err := s.readOdoo(w, r)
+	id, raw, err := s.readOdoo(w, r)
 	if err != nil {
-		s.refuseHTTP(w, r, err)
-		return
+		return nil, err
 	}
-	answer := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
-	if result, err := s.pollOdoo(r, params); err != nil {
-		answer = append(answer, `,"error":`...)
-		answer = append(answer, s.odooFault(r, err)...)
-	} else {
-		answer = append(answer, `,"result":`...)
-		answer = append(answer, result...)
+	end := func(result []byte, err error) {
+		answer := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
+		if err != nil {
+			answer = append(answer, `,"error":`...)
+			answer = append(answer, s.odooFault(r, err)...)
+		} else {
+			answer = append(answer, `,"result":`...)
+			answer = append(answer, result...)
+		}
+		writeAnswer(w, r, append(answer, '}'))
 	}
-	h.Set("Content-Type", jsonType)
-	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(answer, '}')) // nobody to tell if the caller is gone
+	params, p, err := s.openOdoo(r.Context(), raw)
+	if err != nil {
+		end(nil, err)
+		return nil, nil
+	}
+	return &pause{
+		wait: func() error { return p.await(r.Context()) },
+		end: func(err error) error {
+			end(appendOdooResult(nil, params, p.batch.Notifications), err)
+			return nil
+		},
+	}, nil
 }
 
 // readOdoo reads the envelope. Its id comes back as it is.
@@ -100,46 +112,48 @@ func (s *Service) readOdoo(w http.ResponseWriter, r *http.Request) (id json.RawM
 	return id, params, nil
 }
 
-// pollOdoo returns the JSON of a result.
-func (s *Service) pollOdoo(r *http.Request, params map[string]json.RawMessage) ([]byte, error) {
-	p, err := odooParamsOf(params)
+// openOdoo checks and opens a poll.
+func (s *Service) openOdoo(ctx context.Context, raw map[string]json.RawMessage) (odooParams, *polling, error) {
+	params, err := odooParamsOf(raw)
 	if err != nil {
-		return nil, err
+		return params, nil, err
 	}
-	read := reading{channels: []string{odooNobody}, after: p.after, max: maxPollMax, wait: odooWait}
-	if len(p.channels) > 0 {
-		if vs := s.limits.CheckChannels("channels", p.channels); len(vs) > 0 {
-			return nil, &bus.InvalidError{Reason: bus.InvalidField, Violations: vs}
+	read := reading{channels: []string{odooNobody}, after: params.after, max: maxPollMax, wait: odooWait}
+	if len(params.channels) > 0 {
+		if vs := s.limits.CheckChannels("channels", params.channels); len(vs) > 0 {
+			return params, nil, &bus.InvalidError{Reason: bus.InvalidField, Violations: vs}
 		}
-		read.channels = unique(p.channels)
+		read.channels = unique(params.channels)
 	}
-	if p.peek {
+	if params.peek {
 		read.wait = 0
 	}
-	if p.recent && s.opts.Recent != nil {
-		after, err := s.opts.Recent.IDBefore(r.Context(), odooRecent)
+	if params.recent && s.opts.Recent != nil {
+		after, err := s.opts.Recent.IDBefore(ctx, odooRecent)
 		if err != nil {
-			return nil, err
+			return params, nil, err
 		}
 		read.after = &after
 	}
-	batch, err := s.poll(r.Context(), read, func(b dispatch.Batch) bool { return len(b.Notifications) > 0 })
-	if err != nil {
-		return nil, err
-	}
-	notifications := appendOdoo(nil, batch.Notifications)
+	p, err := s.openPoll(ctx, read, func(b dispatch.Batch) bool { return len(b.Notifications) > 0 })
+	return params, p, err
+}
+
+// appendOdooResult appends the result that p asks for.
+func appendOdooResult(dst []byte, p odooParams, ns []*bus.Notification) []byte {
 	if !p.peek {
-		return notifications, nil
+		return appendOdoo(dst, ns)
 	}
-	out := append([]byte(`{"notifications":`), notifications...)
-	out = append(out, `,"channels":[`...)
+	dst = append(dst, `{"notifications":`...)
+	dst = appendOdoo(dst, ns)
+	dst = append(dst, `,"channels":[`...)
 	for i, channel := range p.channels {
 		if i > 0 {
-			out = append(out, ',')
+			dst = append(dst, ',')
 		}
-		out = appendString(out, channel)
+		dst = appendString(dst, channel)
 	}
-	return append(out, `]}`...), nil
+	return append(dst, `]}`...)
 }
 
 // appendOdoo appends notifications in the shape of Odoo 15.

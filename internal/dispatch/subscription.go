@@ -180,6 +180,18 @@ func (s *Subscription) Next(ctx context.Context, limit int, wait time.Duration) 
 	}
 }
 
+// Await waits until something may have come since the last Next, or wait is over. A Next
+// that does not wait, and Await, are a Next that does, for a caller whose goroutine is to
+// keep a small stack. Error: ctx's.
+func (s *Subscription) Await(ctx context.Context, wait time.Duration) error {
+	s.timer.Reset(max(wait, 0))
+	defer s.timer.Stop()
+	if s.wait(ctx) == gone {
+		return ctx.Err()
+	}
+	return nil
+}
+
 // What a wait ended with.
 type event int
 
