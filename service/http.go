@@ -20,10 +20,28 @@ import (
 // the timeouts and bounds that it should run under.
 func (s *Service) HTTPHandler() http.Handler { return s.handler }
 
-// HTTPServer returns the server of HTTPHandler. It has no write timeout, since streams
-// stay; what it has to say, to nobody in particular, goes to the log as debug.
+// HTTPServer returns the server of HTTPHandler: HTTP/1.1, and HTTP/2 for clients that begin
+// with it. It has no write timeout, since streams stay; what it has to say, to nobody in
+// particular, goes to the log as debug.
+//
+// A peer of HTTP/2 that does not answer a ping within 30 s, sent after 30 s of silence,
+// is ended, as gRPC's is; one of HTTP/1.1 by TCP, whose keepalive Go's listener turns on.
 func (s *Service) HTTPServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{
+			// A client waits in silence above it, and goes by MaxReaders and
+			// MaxRequests below it.
+			MaxConcurrentStreams:          1_000,
+			MaxReadFrameSize:              16 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     256 << 10,
+			SendPingTimeout:               30 * time.Second,
+			PingTimeout:                   30 * time.Second,
+		},
 		Handler:           s.handler,
 		ReadHeaderTimeout: s.headerTimeout(),
 		IdleTimeout:       2 * time.Minute,

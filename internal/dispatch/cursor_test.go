@@ -226,7 +226,6 @@ func TestAwaitEndsWithWhatComes(t *testing.T) {
 		_, d, send := following(t, Options{})
 		ctx, stop := context.WithCancel(t.Context())
 		s := subscribe(t, d, nil, "a")
-		after := func(wait time.Duration, do func()) { time.AfterFunc(wait, do) }
 		await := func(wait, took time.Duration, want error) {
 			t.Helper()
 			began := time.Now()
@@ -235,8 +234,8 @@ func TestAwaitEndsWithWhatComes(t *testing.T) {
 			}
 		}
 		expectNothing(t, s, 0)
-		after(time.Second, func() { send("b") })
-		after(2*time.Second, func() { send("a") })
+		time.AfterFunc(time.Second, func() { send("b") })
+		time.AfterFunc(2*time.Second, func() { send("a") })
 		await(time.Minute, 2*time.Second, nil)
 		expect(t, s, 0, 2)
 		send("a")
@@ -244,7 +243,7 @@ func TestAwaitEndsWithWhatComes(t *testing.T) {
 		expect(t, s, 0, 3)
 		await(time.Minute, time.Minute, nil)
 		await(-1, 0, nil)
-		after(time.Second, stop)
+		time.AfterFunc(time.Second, stop)
 		await(time.Minute, time.Second, context.Canceled)
 	})
 }
