@@ -90,8 +90,16 @@ func (r *round) addLocked(s *Subscription) {
 
 // sendLocked sends a courier, in the place of the one that there may be.
 func (r *round) sendLocked() {
-	r.courier = &courier{}
+	r.courier = newCourier()
 	go r.walk(r.courier)
+}
+
+// newCourier returns a courier that serves nobody until it runs, which on a busy machine
+// may be after watch has looked at it.
+func newCourier() *courier {
+	c := new(courier)
+	c.at.Store(looking)
+	return c
 }
 
 // walk is a courier's goroutine.
