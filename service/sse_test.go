@@ -78,6 +78,15 @@ func TestEventSourceMissesNothingFromTheFirstMoment(t *testing.T) {
 	if id, _ := n.eventsOf(t, req, "Last-Event-ID", "18").notification(t); id != 19 {
 		t.Errorf("a POST goes on with %d, want 19", id)
 	}
+	req, err = http.NewRequestWithContext(t.Context(), http.MethodGet, n.http.URL+"/v1/subscribe?channels=c", nil)
+	must(t, err)
+	req.Header = http.Header{"Accept": {"text/event-stream"}, "Last-Event-Id": {"1", "1"}}
+	resp, err := n.web.Do(req)
+	must(t, err)
+	resp.Body.Close()
+	if resp.StatusCode != 400 {
+		t.Errorf("two Last-Event-ID: %s", resp.Status)
+	}
 	if id, _ := n.events(t, "channels=c&after=17", "Last-Event-ID", "").notification(t); id != 18 {
 		t.Errorf("an empty Last-Event-ID: goes on with %d, want 18", id)
 	}
