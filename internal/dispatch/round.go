@@ -90,10 +90,16 @@ func (r *round) addLocked(s *Subscription) {
 
 // sendLocked sends a courier, in the place of the one that there may be.
 func (r *round) sendLocked() {
-	c := &courier{}
+	r.courier = newCourier()
+	go r.walk(r.courier)
+}
+
+// newCourier returns a courier that serves nobody until it runs, which on a busy machine
+// may be after watch has looked at it.
+func newCourier() *courier {
+	c := new(courier)
 	c.at.Store(looking)
-	r.courier = c
-	go r.walk(c)
+	return c
 }
 
 // walk is a courier's goroutine.
@@ -198,7 +204,8 @@ func (r *round) replaceLocked(some, rest []*Subscription) {
 	var of, same *Batch
 	for _, s := range rest {
 		if s.batch != nil && s.batch != of { // the other may be making Forms of what it keeps
-			of, same = s.batch, &Batch{Notifications: s.batch.Notifications, Last: s.batch.Last}
+			of, same = s.batch, newCarried()
+			same.Notifications, same.Last = of.Notifications, of.Last
 		}
 		if s.batch != nil {
 			s.batch = same
