@@ -52,6 +52,7 @@ type (
 		Reason  string        `json:"reason"`
 		Message string        `json:"message"`
 		Details []errorDetail `json:"details"`
+		Request *string       `json:"request,omitempty"` // of a WebSocket's frame
 	}
 	errorDetail struct {
 		Type       string           `json:"@type"`
@@ -67,7 +68,10 @@ type (
 )
 
 // appendJSON appends the JSON form of f to dst.
-func (f *fault) appendJSON(dst []byte) []byte {
+func (f *fault) appendJSON(dst []byte) []byte { return f.appendAnswer(dst, nil) }
+
+// appendAnswer appends the JSON form of f as the answer to a frame; nil is none.
+func (f *fault) appendAnswer(dst []byte, request *string) []byte {
 	const types = "type.googleapis.com/google.rpc."
 	details := []errorDetail{{Type: types + "ErrorInfo", Domain: errorDomain, Reason: f.reason}}
 	if len(f.violations) > 0 {
@@ -81,7 +85,7 @@ func (f *fault) appendJSON(dst []byte) []byte {
 		details = append(details, errorDetail{Type: types + "RetryInfo", RetryDelay: formatDuration(f.retry)})
 	}
 	form, err := json.Marshal(errorJSON{errorBody{
-		Code: int(f.code), Status: code.Code(f.code).String(), Reason: f.reason, Message: f.message, Details: details,
+		Code: int(f.code), Status: code.Code(f.code).String(), Reason: f.reason, Message: f.message, Details: details, Request: request,
 	}})
 	if err != nil { // impossible: strings and numbers only
 		form = []byte(`{"error":{"code":13,"status":"INTERNAL","reason":"INTERNAL","message":"` + internalSentence + `","details":[]}}`)

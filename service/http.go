@@ -244,11 +244,13 @@ func grpcTimeout(h http.Header) (time.Duration, error) {
 // refuseHTTP answers with the fault that a client sees of err, in the form that it reads.
 func (s *Service) refuseHTTP(w http.ResponseWriter, r *http.Request, err error) {
 	f := inJSONNames(s.refuse(r.Context(), r.URL.Path, err))
-	if streamForm(r) == formSSE && f.passing() {
+	switch form := streamForm(r); {
+	case form == formWebSocket && s.refuseSocket(w, r, f):
+	case form == formSSE && f.passing():
 		f.writeEvent(w)
-		return
+	default:
+		f.write(w)
 	}
-	f.write(w)
 }
 
 // inJSONNames returns f with the names that the JSON form has: the JSON body of a

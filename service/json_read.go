@@ -155,7 +155,12 @@ func (r jsonReader) subscribe(data []byte, into *postbusv1.SubscribeRequest) err
 	if err != nil {
 		return err
 	}
-	return t.members("", func(name, at string) (known bool, err error) {
+	return r.walking(t, "", into)
+}
+
+// walking reads what a stream asks for, the object at path.
+func (r jsonReader) walking(t *jsonText, path string, into *postbusv1.SubscribeRequest) error {
+	return t.members(path, func(name, at string) (known bool, err error) {
 		known = true
 		switch name {
 		case "channels":

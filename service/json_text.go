@@ -74,10 +74,14 @@ func (t *jsonText) members(path string, member func(name, at string) (known bool
 			return err
 		}
 		if !known {
-			return bus.Invalid(bus.UnknownField, clip(at), "not known to this server")
+			return errUnknownMember(at)
 		}
 	}
 	return t.close()
+}
+
+func errUnknownMember(at string) error {
+	return bus.Invalid(bus.UnknownField, clip(at), "not known to this server")
 }
 
 // elements calls element for each value of the array at path, which element reads.

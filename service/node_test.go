@@ -45,6 +45,9 @@ type nodeOptions struct {
 	MaxRequests    int
 	CORSOrigins    []string
 	AllowedHosts   []string
+
+	ReceiveTimeout  time.Duration
+	MaxRequestBytes int
 }
 
 // A node is a running service with both its ways in, on a PostgreSQL.
@@ -72,6 +75,7 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 		Dispatcher: n.dispatcher, Writer: writer, Recent: n.db, Logger: slog.New(slog.DiscardHandler),
 		MaxReaders: o.MaxReaders, MaxConnections: o.MaxConnections, MaxRequests: o.MaxRequests,
 		CORSOrigins: o.CORSOrigins, AllowedHosts: o.AllowedHosts,
+		ReceiveTimeout: o.ReceiveTimeout, MaxRequestBytes: o.MaxRequestBytes,
 	})
 	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -96,8 +100,14 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 	n.http.Start()
 	n.web = n.http.Client()
 	t.Cleanup(func() {
+		n.service.Drain()
 		n.dispatcher.Drain()
 		server.Stop()
+		ended, stop := context.WithTimeout(context.Background(), longest)
+		defer stop()
+		if err := n.service.WaitSockets(ended); err != nil {
+			t.Error(err)
+		}
 		n.http.CloseClientConnections()
 		n.http.Close()
 		cancel()

@@ -31,7 +31,6 @@ func TestRefusalsNameTheFieldAndTheFault(t *testing.T) {
 		"foreign origin":      {"POST", "/v1/send", "{}", []string{"Origin", "https://evil.example"}, 403, "FORBIDDEN", `Origin "https://evil.example"`},
 		"null origin":         {"GET", "/v1/poll", "", []string{"Origin", "null"}, 403, "FORBIDDEN", `Origin "null"`},
 		"foreign host":        {"GET", "/v1/poll", "", []string{"Host", "evil.example"}, 403, "FORBIDDEN", `Host "evil.example"`},
-		"WebSocket":           {"GET", "/v1/subscribe?channels=a", "", []string{"Connection", "Upgrade", "Upgrade", "websocket"}, 501, "NOT_IMPLEMENTED", "the WebSocket"},
 		"events, resumed":     {"GET", "/v1/subscribe?channels=a", "", []string{"Accept", "text/event-stream", "Last-Event-ID", "x"}, 400, "INVALID_FIELD", `Last-Event-ID: "x", must be a whole number`},
 		"events, negative":    {"GET", "/v1/subscribe?channels=a", "", []string{"Accept", "text/event-stream", "Last-Event-ID", "-1"}, 400, "INVALID_FIELD", `Last-Event-ID: "-1", must be a whole number`},
 		"events, too high":    {"POST", "/v1/subscribe", `{"channels":["a"]}`, []string{"Accept", "text/event-stream", "Last-Event-ID", "9223372036854775808"}, 400, "INVALID_FIELD", `Last-Event-ID: "9223372036854775808", must be a whole number below 2^63`},

@@ -78,6 +78,7 @@ type Service struct {
 	handler http.Handler
 	counts  counts
 	hands   hands
+	sockets *sockets
 	peers   maphash.Seed // makes one number of each peer's address
 
 	requests, requestBytes budget
@@ -120,7 +121,8 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(), peers: maphash.MakeSeed()}
+	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(),
+		sockets: newSockets(), peers: maphash.MakeSeed()}
 	s.requests.most, s.requestBytes.most = int64(o.MaxRequests), int64(o.MaxRequestBytes)
 	s.grpcGuests.most, s.httpGuests.most = int64(o.MaxConnections), int64(o.MaxConnections)
 	s.guests.most = int64(o.MaxGuests)

@@ -188,6 +188,9 @@ func (st *stream) run(ctx context.Context) error {
 		if err != nil {
 			return err // draining, and the last is out
 		}
+		if ctx.Err() != nil { // what reads the table need not look
+			return ctx.Err()
+		}
 	}
 }
 

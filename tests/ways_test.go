@@ -230,5 +230,12 @@ func waysOut(t *testing.T, n *node, url string) map[string]func(channels []strin
 			}
 			return got
 		},
+		"WebSocket": func(channels []string, count int) (got []arrival) {
+			ws := dialSocket(t, n.base, query(channels, 0))
+			for len(got) < count {
+				got = append(got, pageOf(t, []byte(ws.next())).Notifications...)
+			}
+			return got
+		},
 	}
 }

@@ -51,8 +51,8 @@ const gcPercent = 200
 // runNode serves until ctx ends, then drains. It returns nil after an orderly end.
 //
 // Start: migrate, pool, dispatcher, writer, gRPC, HTTP, healthy. Stop: not healthy,
-// dispatcher (streams get their last, polls answer), HTTP, gRPC, writer (accepted sends
-// are answered), pool.
+// dispatcher (streams get their last, polls answer), HTTP, WebSockets and gRPC, writer
+// (accepted sends are answered), pool.
 func runNode(ctx context.Context, c config, log *slog.Logger) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -228,6 +228,11 @@ func (n *node) stopServers(deadline context.Context) {
 	if err := n.http.Shutdown(deadline); err != nil {
 		n.http.Close()
 	}
+	sockets := make(chan struct{})
+	go func() {
+		_ = n.service.WaitSockets(deadline) // the deadline is no news
+		close(sockets)
+	}()
 	graceful := make(chan struct{})
 	go func() { n.grpc.GracefulStop(); close(graceful) }()
 	select {
@@ -236,6 +241,7 @@ func (n *node) stopServers(deadline context.Context) {
 		n.grpc.Stop()
 		<-graceful
 	}
+	<-sockets
 	n.adminHTTP.Close()
 }
 
