@@ -38,11 +38,13 @@ const longest = 30 * time.Second
 
 // nodeOptions are what a test changes of a node; zero values are the defaults.
 type nodeOptions struct {
-	WindowBytes  int
-	PageReaders  int
-	MaxReaders   int
-	CORSOrigins  []string
-	AllowedHosts []string
+	WindowBytes    int
+	PageReaders    int
+	MaxReaders     int
+	MaxConnections int
+	MaxRequests    int
+	CORSOrigins    []string
+	AllowedHosts   []string
 }
 
 // A node is a running service with both its ways in, on a PostgreSQL.
@@ -51,6 +53,7 @@ type node struct {
 	dispatcher *dispatch.Dispatcher
 	service    *service.Service
 	http       *httptest.Server
+	web        *http.Client // of do, lines and events
 	grpcAddr   string
 	client     postbusv1.BusServiceClient
 }
@@ -67,7 +70,8 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 	var err error
 	n.service, err = service.New(service.Options{
 		Dispatcher: n.dispatcher, Writer: writer, Recent: n.db, Logger: slog.New(slog.DiscardHandler),
-		MaxReaders: o.MaxReaders, CORSOrigins: o.CORSOrigins, AllowedHosts: o.AllowedHosts,
+		MaxReaders: o.MaxReaders, MaxConnections: o.MaxConnections, MaxRequests: o.MaxRequests,
+		CORSOrigins: o.CORSOrigins, AllowedHosts: o.AllowedHosts,
 	})
 	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -87,7 +91,10 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 	run(func() error { return n.dispatcher.Run(ctx) })
 	run(func() error { return writer.Run(ctx) })
 	run(func() error { return server.Serve(listener) })
-	n.http = httptest.NewServer(n.service.HTTPHandler())
+	n.http = httptest.NewUnstartedServer(nil)
+	n.http.Listener, n.http.Config = n.service.HTTPListener(n.http.Listener), n.service.HTTPServer()
+	n.http.Start()
+	n.web = n.http.Client()
 	t.Cleanup(func() {
 		n.dispatcher.Drain()
 		server.Stop()
@@ -149,7 +156,7 @@ func (n *node) do(t *testing.T, method, path, body string, header ...string) (*h
 		}
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := n.http.Client().Do(req)
+	resp, err := n.web.Do(req)
 	must(t, err)
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
@@ -168,7 +175,7 @@ func (n *node) lines(t *testing.T, client *http.Client, query string) lineStream
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.http.URL+"/v1/subscribe?"+query, nil)
 	must(t, err)
-	resp, err := cmp.Or(client, n.http.Client()).Do(req)
+	resp, err := cmp.Or(client, n.web).Do(req)
 	must(t, err)
 	t.Cleanup(func() { resp.Body.Close() })
 	return lineStream{resp, bufio.NewReader(resp.Body)}

@@ -68,29 +68,33 @@ func orNobody(channels []string) []string {
 
 // Poll implements odoo.Core.
 func (c odooCore) Poll(ctx context.Context, p odoo.Poll) (dispatch.Batch, error) {
-	r := reading{channels: orNobody(p.Channels), after: p.After, max: maxPollMax, wait: p.Wait}
-	return c.poll(ctx, r, func(b dispatch.Batch) bool { return len(b.Notifications) > 0 || p.Gap && b.Gap != nil })
+	return c.poll(ctx, readingOfOdoo(p), enoughForOdoo(p))
+}
+
+func readingOfOdoo(p odoo.Poll) reading {
+	return reading{channels: orNobody(p.Channels), after: p.After, max: maxPollMax, wait: p.Wait}
+}
+
+func enoughForOdoo(p odoo.Poll) func(dispatch.Batch) bool {
+	return func(b dispatch.Batch) bool { return len(b.Notifications) > 0 || p.Gap && b.Gap != nil }
 }
 
 // Open implements odoo.Core.
-func (c odooCore) Open(_ context.Context, p odoo.Poll) (odoo.Polling, error) {
-	return &odooPolling{core: c, poll: p}, nil
+func (c odooCore) Open(ctx context.Context, p odoo.Poll) (odoo.Polling, error) {
+	opened, err := c.openPoll(ctx, readingOfOdoo(p), enoughForOdoo(p))
+	if err != nil {
+		return nil, err
+	}
+	return odooPolling{opened}, nil
 }
 
-type odooPolling struct {
-	core  odooCore
-	poll  odoo.Poll
-	batch dispatch.Batch
-}
+type odooPolling struct{ *polling }
 
 // Await implements odoo.Polling.
-func (p *odooPolling) Await(ctx context.Context) (err error) {
-	p.batch, err = p.core.Poll(ctx, p.poll)
-	return err
-}
+func (p odooPolling) Await(ctx context.Context) error { return p.await(ctx) }
 
 // Batch implements odoo.Polling.
-func (p *odooPolling) Batch() dispatch.Batch { return p.batch }
+func (p odooPolling) Batch() dispatch.Batch { return p.batch }
 
 // Enter implements odoo.Core.
 func (c odooCore) Enter() (leave func(), err error) {

@@ -75,7 +75,7 @@ func (s *Service) admit(stream grpc.ServerStream, method string) (*admitted, err
 	from, _ := peer.FromContext(ctx)
 	guest := guestOf(from.Addr)
 	if guest != nil && !guest.admitted() {
-		return nil, s.refuse(ctx, method, s.errTooManyConnections())
+		return nil, s.refuse(ctx, method, guest.noRoom())
 	}
 	if !s.requests.take(1) {
 		return nil, s.refuse(ctx, method, s.errTooManyRequests())
@@ -124,7 +124,7 @@ func (a *admitted) release() {
 // with its handler.
 func (a *admitted) aside(f func() error) error {
 	a.ended = make(chan outcome, 2) // f's and the refusal
-	a.service.hands.begin(f, a.ended)
+	a.service.hands.begin(task{f, a.ended})
 	o := <-a.ended
 	a.ended = nil // a stream may stay for days
 	return o.result()

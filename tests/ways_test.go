@@ -201,6 +201,14 @@ func waysOut(t *testing.T, n *node, url string) map[string]func(channels []strin
 			lines.close()
 			return got
 		},
+		"events": func(channels []string, count int) (got []arrival) {
+			events := n.events(t, "/v1/subscribe?"+query(channels, 0), "")
+			for len(got) < count {
+				got = append(got, pageOf(t, []byte(events.next())).Notifications...)
+			}
+			events.close()
+			return got
+		},
 		"postbus.poll": func(channels []string, count int) []arrival {
 			conn := sql(t, url)
 			return pages(func(after int64) (p page) {

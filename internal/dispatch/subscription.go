@@ -45,9 +45,9 @@ type Batch struct {
 	Last          bus.ID
 	Gap           *bus.Gap
 
-	// Forms are for Carry: what it makes of a Batch, one for each wire form that its
-	// users number, for the next who is given the same.
-	Forms [Forms]any
+	// Forms are for Carry, nil elsewhere: what it makes of a Batch, one for each wire form
+	// that its users number, for the next who is given the same.
+	Forms *[Forms]any
 }
 
 // Forms is how many wire forms of a Batch are kept.
@@ -178,6 +178,18 @@ func (s *Subscription) Next(ctx context.Context, limit int, wait time.Duration) 
 			return b, err
 		}
 	}
+}
+
+// Await waits until something may have come since the last Next, or wait is over. A Next
+// that does not wait, and Await, are a Next that does, for a caller whose goroutine is to
+// keep a small stack. Error: ctx's.
+func (s *Subscription) Await(ctx context.Context, wait time.Duration) error {
+	s.timer.Reset(max(wait, 0))
+	defer s.timer.Stop()
+	if s.wait(ctx) == gone {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // What a wait ended with.
