@@ -110,7 +110,7 @@ func (c odooCore) Walk(ctx context.Context, w odoo.Walk) error {
 	if w.Carry != nil {
 		to.carry = func(b *dispatch.Batch) error { return w.Carry(b, &b.Forms[formOdoo]) }
 	}
-	open, err := c.begin(ctx, walking{channels: orNobody(w.Channels), after: w.After, heartbeat: w.Heartbeat}, to)
+	open, err := c.openAdmitted(ctx, walking{channels: orNobody(w.Channels), after: w.After, heartbeat: w.Heartbeat}, to)
 	if open == nil {
 		return err
 	}

@@ -138,15 +138,15 @@ func (s *Service) open(ctx context.Context, w walking, to way) (*stream, error) 
 	if err := s.enter(&s.counts.streams); err != nil {
 		return nil, err
 	}
-	open, err := s.begin(ctx, w, to)
+	open, err := s.openAdmitted(ctx, w, to)
 	if open == nil {
 		s.leave(&s.counts.streams)
 	}
 	return open, err
 }
 
-// begin is open for who was admitted already; it is not to be closed, but its sub is.
-func (s *Service) begin(ctx context.Context, w walking, to way) (*stream, error) {
+// openAdmitted is open for who was admitted already; it is not to be closed, but its sub is.
+func (s *Service) openAdmitted(ctx context.Context, w walking, to way) (*stream, error) {
 	sub, err := s.opts.Dispatcher.Subscribe(ctx, w.channels, w.after)
 	if err != nil {
 		return nil, err
