@@ -68,6 +68,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 		"/openapi.json": {methods: "GET", names: []string{}, serve: serveOpenAPI},
 	}
 	beside := odoo.New(odoo.Options{Core: odooCore{s}, Logger: s.log})
+	s.odoo = beside
 	gate := newGate(s.opts.AllowedHosts, s.opts.CORSOrigins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recoverHTTP(w, r)

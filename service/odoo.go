@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"time"
@@ -76,7 +77,7 @@ func (c odooCore) Enter() (leave func(), err error) {
 
 // Walk implements odoo.Core.
 func (c odooCore) Walk(ctx context.Context, w odoo.Walk) error {
-	to := way{give: w.Give}
+	to := way{give: w.Give, peer: rand.Uint64()} // each has a connection of its own
 	if w.Carry != nil {
 		to.carry = func(b *dispatch.Batch) error { return w.Carry(b, &b.Forms[formOdoo]) }
 	}

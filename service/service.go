@@ -19,6 +19,7 @@ import (
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/dispatch"
 	"github.com/postbus/postbus/internal/groupcommit"
+	"github.com/postbus/postbus/service/odoo"
 )
 
 // Options configure a Service. Dispatcher and Writer are required; the zero value of
@@ -72,6 +73,7 @@ type Service struct {
 	log     *slog.Logger
 	health  *health.Server
 	handler http.Handler
+	odoo    *odoo.Handler
 	counts  counts
 	hands   hands
 	peers   maphash.Seed // makes one number of each peer's address

@@ -106,13 +106,14 @@ func startNode(t testing.TB, url string, o nodeOptions) *node {
 	n.end = func() {
 		deadline, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		n.service.SetHealthy(false)
+		n.service.Drain()
 		n.dispatcher.Drain()
 		n.conn.Close()
 		n.client.Close()
 		if httpServer.Shutdown(deadline) != nil {
 			httpServer.Close()
 		}
+		check(t, n.service.WaitSockets(deadline))
 		end := context.AfterFunc(deadline, grpcServer.Stop)
 		grpcServer.GracefulStop()
 		end()

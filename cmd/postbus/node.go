@@ -227,6 +227,11 @@ func (n *node) stopServers(deadline context.Context) {
 	if err := n.http.Shutdown(deadline); err != nil {
 		n.http.Close()
 	}
+	sockets := make(chan struct{})
+	go func() {
+		_ = n.service.WaitSockets(deadline) // what is left then ends with the process
+		close(sockets)
+	}()
 	graceful := make(chan struct{})
 	go func() { n.grpc.GracefulStop(); close(graceful) }()
 	select {
@@ -235,6 +240,7 @@ func (n *node) stopServers(deadline context.Context) {
 		n.grpc.Stop()
 		<-graceful
 	}
+	<-sockets
 	n.adminHTTP.Close()
 }
 

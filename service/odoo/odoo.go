@@ -9,6 +9,8 @@ package odoo
 import (
 	"log/slog"
 	"net/http"
+
+	"github.com/gorilla/websocket"
 )
 
 // Options configure a Handler. Core is required; the zero value of everything else is the
@@ -16,13 +18,24 @@ import (
 type Options struct {
 	Core   Core
 	Logger *slog.Logger // default: slog.Default
+
+	Version int // of Odoo, 13 to 18; default 15
+
+	// WorkerVersion is what the clients of /websocket may say that they are, such as
+	// "18.0-7", or several with commas between; "any" allows everything. Default: whatever
+	// is of Version.
+	WorkerVersion string
 }
 
 // A Handler serves the protocol's routes. Its methods may be called from any goroutine.
 type Handler struct {
+	opts   Options
 	core   Core
 	log    *slog.Logger
 	routes map[string]route
+
+	upgrader websocket.Upgrader
+	sockets  sockets
 }
 
 // A route is one path of the protocol.
@@ -36,9 +49,14 @@ func New(o Options) *Handler {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	h := &Handler{core: o.Core, log: o.Logger}
+	if o.Version == 0 {
+		o.Version = 15
+	}
+	h := &Handler{core: o.Core, log: o.Logger, opts: o}
+	h.upgrader = h.newUpgrader()
 	h.routes = map[string]route{
 		"/longpolling/poll": {anyOrigin: true, serve: h.rpc(h.poll)},
+		webSocketPath:       {anyOrigin: true, serve: h.webSocket},
 	}
 	return h
 }
