@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// walkTries is how often a walk tries to begin while the database is away, for about 5 s
-	// in all; pauses double from minPause to maxPause.
-	walkTries = 10
-	minPause  = 50 * time.Millisecond
-	maxPause  = time.Second
+	// patience is how long a walk tries to begin while the database is away, before its client
+	// is told to come back later; pauses double from minPause to maxPause.
+	patience = 10 * time.Second
+	minPause = 50 * time.Millisecond
+	maxPause = time.Second
 
 	// walkBeat is how often the position of a quiet walk is taken.
 	walkBeat = 50 * time.Second
@@ -69,7 +69,7 @@ func (s *socket) subscribe(to subscribing) {
 func (s *socket) follow(ctx context.Context, channels []string) (err error) {
 	defer recovered(&err)
 	pause := minPause
-	for tries := 1; ; tries++ {
+	for began := time.Now(); ; {
 		after, err := s.start(ctx)
 		if err == nil {
 			err = s.core.Walk(ctx, Walk{
@@ -79,7 +79,7 @@ func (s *socket) follow(ctx context.Context, channels []string) (err error) {
 			})
 		}
 		switch {
-		case tries == walkTries:
+		case time.Since(began) >= patience:
 			return err
 		case errors.Is(err, errAhead): // as if it had none
 			s.at.asked = last{recent: true}

@@ -1,0 +1,78 @@
+package odoo
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/dispatch"
+)
+
+func TestOdooSocketSitsOutAShortOutage(t *testing.T) {
+	one := dispatch.Batch{Notifications: []*bus.Notification{{ID: 1, JSON: "7"}}, Last: 1}
+	for away, code := range map[time.Duration]int{patience - maxPause: 0, 2 * patience: websocket.CloseTryAgainLater} {
+		until := new(time.Time)
+		inMemory(t, quietBus{give: one, away: until}, func(t *testing.T, _ *Handler, client *websocket.Conn) {
+			*until = time.Now().Add(away)
+			subscribeTo(t, client, `["a"]`)
+			if code > 0 {
+				if got := ended(client); got != code {
+					t.Errorf("away for %v: ended with %d, want %d", away, got, code)
+				}
+				return
+			}
+			if _, got, err := client.ReadMessage(); err != nil || string(got) != `[{"id":1,"message":{"type":"","payload":7}}]` {
+				t.Errorf("away for %v: %s, %v", away, got, err)
+			}
+		})
+	}
+}
+
+// TestOdooSocketForgetsNoLastThatItNeverBeganFrom: a client whose first frame names its last, and
+// whose second one comes before the first could be served.
+func TestOdooSocketForgetsNoLastThatItNeverBeganFrom(t *testing.T) {
+	for _, c := range []struct {
+		lasts []string
+		want  bus.ID
+	}{
+		{[]string{"40"}, 40}, {[]string{"40", "0"}, 40}, {[]string{"0", "40"}, 40}, {[]string{"-1"}, 0}, {[]string{"0", "0"}, 30},
+	} {
+		busy := new(slowBus)
+		inMemory(t, busy, func(t *testing.T, _ *Handler, client *websocket.Conn) {
+			busy.began = make(chan bus.ID, 1) // the bubble's
+			go ended(client)
+			for _, last := range c.lasts {
+				frame := `{"event_name":"subscribe","data":{"channels":["a"],"last":` + last + `}}`
+				if err := client.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			busy.ready.Store(true)
+			if got := <-busy.began; got != c.want {
+				t.Errorf("last %v: begins at %d, want %d", c.lasts, got, c.want)
+			}
+		})
+	}
+}
+
+// A slowBus is a Core that is not ready at once.
+type slowBus struct {
+	quietBus
+	ready atomic.Bool
+	began chan bus.ID
+}
+
+func (*slowBus) IDBefore(context.Context, time.Duration) (bus.ID, error) { return 30, nil }
+func (s *slowBus) Walk(ctx context.Context, w Walk) error {
+	if !s.ready.Load() {
+		return bus.ErrUnavailable
+	}
+	s.began <- *w.After
+	return s.quietBus.Walk(ctx, w)
+}
