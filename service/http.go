@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
-	"github.com/postbus/postbus/service/odoo"
 )
 
 // HTTPHandler returns the handler of everything that is reached by HTTP. HTTPServer has
@@ -67,7 +66,10 @@ func (s *Service) newHandler() (http.Handler, error) {
 		"/v1/subscribe": {methods: "GET, POST", names: []string{"channels", "after", "heartbeat"}, serve: s.serveLines},
 		"/openapi.json": {methods: "GET", names: []string{}, serve: serveOpenAPI},
 	}
-	beside := odoo.New(odoo.Options{Core: odooCore{s}, Logger: s.log})
+	beside, err := s.newOdoo()
+	if err != nil {
+		return nil, err
+	}
 	s.odoo = beside
 	gate := newGate(s.opts.AllowedHosts, s.opts.CORSOrigins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -25,6 +25,12 @@ type odooCore struct{ *Service }
 // like every other.
 var odooNobody = []string{bus.ReservedChannels + "nobody"}
 
+func (s *Service) newOdoo() (*odoo.Handler, error) {
+	o := s.opts.Odoo
+	o.Core, o.Logger = odooCore{s}, s.log
+	return odoo.New(o)
+}
+
 // Receive implements odoo.Core.
 func (c odooCore) Receive(w http.ResponseWriter, r *http.Request) (body []byte, done func(), err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -54,6 +54,9 @@ type Options struct {
 	// allows every one. A page of a foreign name that resolves to this machine is
 	// kept out by it.
 	AllowedHosts []string
+
+	// Odoo is how Odoo's protocol is spoken. Its Core and Logger are set here.
+	Odoo odoo.Options
 }
 
 // Recent finds a cursor by age.

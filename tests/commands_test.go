@@ -41,6 +41,8 @@ func TestMisuseOfServeIsOneLineAndExitCode2(t *testing.T) {
 		{"--max-body: 1, must be 65536 to 3145728", serve("--max-body", "1"), ""},
 		{"--max-readers: 0, must be 1 to", serve("--max-readers", "0"), ""},
 		{"--pool-size: 3, must be 4 to 1000", serve("--pool-size", "3"), ""},
+		{"--odoo-version: 19, must be 13 to 18", serve("--odoo-version", "19"), ""},
+		{"--odoo-version: 12, must be 13 to 18", serve(), "POSTBUS_ODOO_VERSION=12"},
 		{`--log-level: "loud"`, serve("--log-level", "loud"), ""},
 		{`--log-format: "xml"`, serve("--log-format", "xml"), ""},
 		{"--http-addr: 0.0.0.0:8072 is not a loopback address; there is no authentication, so say --insecure", serve("--http-addr", "0.0.0.0:8072"), ""},

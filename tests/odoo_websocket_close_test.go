@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/service/odoo"
 )
 
 const mib = 1 << 20
@@ -130,4 +131,24 @@ func TestOdooSocketAboveTheBoundOfReadersIsTold(t *testing.T) {
 	second.conn.Close()
 	until(t, "there is room", func() bool { return n.service.Stats().OpenStreams == 1 })
 	n.odooSocket(t).handled(t)
+}
+
+func TestOdooSocketOfAnOutdatedBundleIsToldSo(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, pgtest.Database(t), nodeOptions{Odoo: odoo.Options{Version: 17}})
+	for path, accepted := range map[string]bool{
+		"/websocket?version=17.0-1": true, "/websocket?version=16.0-1": false, "/websocket": false,
+	} {
+		_, s := n.odooHandshake(t, "GET", path)
+		if accepted {
+			s.handled(t)
+			continue
+		}
+		s.subscribe(0, "a") // as a client does that has just been opened to
+		if code, reason := s.closed(t); code != 1000 || reason != "OUTDATED_VERSION" {
+			t.Errorf("%s: ended with %d %q", path, code, reason)
+		}
+		_, s = n.odooHandshake(t, "GET", path, "User-Agent", "")
+		s.handled(t)
+	}
 }

@@ -34,8 +34,8 @@ type Core interface {
 	// other channels.
 	Walk(ctx context.Context, w Walk) error
 
-	// IDBefore returns the highest settled id that is older than age, 0 if there is none.
-	// Error: bus.ErrUnavailable.
+	// IDBefore returns the highest settled id that is older than age, 0 if there is none, or
+	// fails within a few seconds. Error: bus.ErrUnavailable.
 	IDBefore(ctx context.Context, age time.Duration) (bus.ID, error)
 
 	// Send stores messages, after their checks.

@@ -12,14 +12,21 @@ import (
 	"github.com/postbus/postbus/internal/jsonform"
 )
 
-// require raises what Python does when a method's parameter is missing.
+// require raises what Python does when parameters of a method are missing.
 func (p params) require(method string, names ...string) error {
+	var missing []string
 	for _, name := range names {
 		if _, ok := p[name]; !ok {
-			return raise("TypeError", "%s() missing 1 required positional argument: '%s'", method, name)
+			missing = append(missing, "'"+name+"'")
 		}
 	}
-	return nil
+	switch len(missing) {
+	case 0:
+		return nil
+	case 1:
+		return raise("TypeError", "%s() missing 1 required positional argument: %s", method, missing[0])
+	}
+	return raise("TypeError", "%s() missing %d required positional arguments: %s", method, len(missing), strings.Join(missing, " and "))
 }
 
 // A start is where a reader begins.
@@ -28,9 +35,9 @@ type start struct {
 	recent bool    // with the last 50 s instead
 }
 
-// readChannels reads a list of strings. A string is iterated as its characters, an
-// object as its keys.
-func readChannels(raw json.RawMessage) ([]string, error) {
+// readChannels reads a list of strings; of anything else in it kind is raised. A string is
+// iterated as its characters, an object as its keys.
+func readChannels(raw json.RawMessage, kind string) ([]string, error) {
 	if jsonform.HasLoneSurrogate(raw) {
 		return nil, raise("ValueError", "channels: the escape of a lone surrogate")
 	}
@@ -51,7 +58,7 @@ func readChannels(raw json.RawMessage) ([]string, error) {
 		channels := make([]string, len(elements))
 		for i, e := range elements {
 			if e[0] != '"' {
-				return nil, raise("Exception", "bus.Bus only string channels are allowed.")
+				return nil, raise(kind, "bus.Bus only string channels are allowed.")
 			}
 			channels[i] = text(e)
 		}

@@ -9,16 +9,31 @@ import (
 )
 
 // An exception is what Odoo's own server raises in this case, by its Python name.
-type exception struct{ name, message string }
+type exception struct{ kind, message string }
+
+// The kinds that are answered with another code than 200.
+const (
+	kindSessionExpired = "odoo.http.SessionExpiredException"
+	kindNotFound       = "werkzeug.exceptions.NotFound"
+)
 
 func raise(kind, format string, args ...any) *exception {
 	return &exception{"builtins." + kind, fmt.Sprintf(format, args...)}
 }
 
-func (e *exception) Error() string { return e.name + ": " + e.message }
+func (e *exception) Error() string { return e.kind + ": " + e.message }
 
 // Unwrap returns it in the words of the bus: a request that retrying cannot cure.
-func (e *exception) Unwrap() error { return bus.Invalid(bus.InvalidField, "", "%s", e.message) }
+func (e *exception) Unwrap() error {
+	reason := bus.InvalidField
+	switch e.kind {
+	case kindSessionExpired:
+		reason = "FORBIDDEN"
+	case kindNotFound:
+		reason = "NOT_FOUND"
+	}
+	return bus.Invalid(reason, "", "%s", e.message)
+}
 
 // pythonType returns Python's name for the type of a JSON value.
 func pythonType(raw json.RawMessage) string {

@@ -14,45 +14,45 @@ import (
 // maxIDBytes bounds the id of a request, which is kept for as long as a poll waits.
 const maxIDBytes = 255
 
-// A params holds the parameters of a request by name.
+// params are the parameters of a request by name.
 type params map[string]json.RawMessage
 
-// A method answers one request with the JSON of its result; nil: without a result.
-type method func(ctx context.Context, p params) (result []byte, err error)
+// A method answers a request with the JSON of its result; nil: there is no such member. It
+// calls read when it has read the parameters, so that what the request holds is given
+// back, or does not, and keeps it until it returns.
+type method func(ctx context.Context, p params, read func()) (result []byte, err error)
 
-// rpc serves a JSON-RPC request, whatever its HTTP method.
+// rpc serves a JSON-RPC request, whatever its HTTP method. What is no such request is
+// refused with a status of its own, since there is no id to answer.
 func (h *Handler) rpc(answer method) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		id, p, err := h.readRPC(w, r)
+		body, done, err := h.core.Receive(w, r)
+		if err != nil {
+			h.core.Refuse(w, r, err)
+			return
+		}
+		defer done()
+		id, p, err := readEnvelope(body)
 		if err != nil {
 			h.core.Refuse(w, r, err)
 			return
 		}
 		out := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
-		if result, err := answer(r.Context(), p); err != nil {
+		status := http.StatusOK
+		if result, err := answer(r.Context(), p, done); err != nil {
+			var fault []byte
+			fault, status = h.faultJSON(r, err)
 			out = append(out, `,"error":`...)
-			out = append(out, h.faultJSON(r, err)...)
-		} else {
+			out = append(out, fault...)
+		} else if result != nil {
 			out = append(out, `,"result":`...)
 			out = append(out, result...)
 		}
-		header := w.Header()
-		header.Set("Content-Type", "application/json")
-		header.Set("Cache-Control", "no-store")
-		_, _ = w.Write(append(out, '}')) // nobody to tell if the caller is gone
+		writeJSON(w, status, append(out, '}'))
 	}
 }
 
-// readRPC reads the envelope. Its id comes back as it is.
-func (h *Handler) readRPC(w http.ResponseWriter, r *http.Request) (id json.RawMessage, p params, err error) {
-	body, done, err := h.core.Receive(w, r)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer done()
-	return readEnvelope(body)
-}
-
+// readEnvelope reads a request. Its id is to come back as it is. The bytes are not body's.
 func readEnvelope(body []byte) (id json.RawMessage, p params, err error) {
 	if !utf8.Valid(body) {
 		return nil, nil, bus.Invalid(bus.MalformedJSON, "", "the body is not valid UTF-8")
@@ -66,7 +66,7 @@ func readEnvelope(body []byte) (id json.RawMessage, p params, err error) {
 	}
 	if raw, ok := envelope["params"]; ok {
 		if json.Unmarshal(raw, &p) != nil || p == nil {
-			return nil, nil, bus.Invalid(bus.InvalidField, "params", "%s, must be an object", kindOf(raw))
+			return nil, nil, bus.Invalid(bus.InvalidField, "params", "%s, must be an object", pythonType(raw))
 		}
 	}
 	if id = envelope["id"]; id == nil {
@@ -78,29 +78,14 @@ func readEnvelope(body []byte) (id json.RawMessage, p params, err error) {
 	return id, p, nil
 }
 
-func kindOf(raw json.RawMessage) string {
-	switch pythonType(raw) {
-	case "list":
-		return "an array"
-	case "dict":
-		return "an object"
-	case "str":
-		return "a string"
-	case "bool":
-		return "a boolean"
-	case "NoneType":
-		return "null"
-	}
-	return "a number"
-}
-
-// faultJSON returns the JSON of a JSON-RPC error. Its arguments are always an array:
-// Odoo's clients look into it, and stop polling for ever when it is missing.
-func (h *Handler) faultJSON(r *http.Request, err error) []byte {
+// faultJSON returns the JSON of a JSON-RPC error, and the HTTP status that goes with it.
+// Its arguments are always an array: Odoo's clients look into it, and stop polling for
+// ever when it is missing.
+func (h *Handler) faultJSON(r *http.Request, err error) (text []byte, status int) {
 	reason, message := h.core.Fault(r.Context(), r.URL.Path, err)
-	name := "postbus." + reason
-	if raised := (*exception)(nil); errors.As(err, &raised) {
-		name, message = raised.name, raised.message
+	raised := (*exception)(nil)
+	if !errors.As(err, &raised) {
+		raised = &exception{kind: "postbus." + reason, message: message}
 	}
 	type data struct {
 		Name      string   `json:"name"`
@@ -109,11 +94,22 @@ func (h *Handler) faultJSON(r *http.Request, err error) []byte {
 		Arguments []string `json:"arguments"`
 		Context   struct{} `json:"context"`
 	}
-	var out bytes.Buffer
-	_ = json.NewEncoder(&out).Encode(struct { // strings into memory: it cannot fail
+	fault := struct {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
 		Data    data   `json:"data"`
-	}{200, "Odoo Server Error", data{Name: name, Message: message, Arguments: []string{message}}})
-	return bytes.TrimSpace(out.Bytes())
+		Status  int    `json:"http_status,omitempty"`
+	}{Code: 200, Message: "Odoo Server Error",
+		Data: data{Name: raised.kind, Message: raised.message, Arguments: []string{raised.message}}}
+	status = http.StatusOK
+	switch raised.kind {
+	case kindSessionExpired:
+		fault.Code, fault.Message = 100, "Odoo Session Expired"
+	case kindNotFound:
+		status = http.StatusNotFound
+		fault.Code, fault.Message, fault.Status = status, "404: Not Found", status
+	}
+	var out bytes.Buffer
+	_ = json.NewEncoder(&out).Encode(fault) // strings into memory: it cannot fail
+	return bytes.TrimSpace(out.Bytes()), status
 }

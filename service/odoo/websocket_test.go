@@ -67,7 +67,10 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"
 // inMemory runs test in a bubble with a client of a handler on core.
 func inMemory(t *testing.T, core Core, test func(t *testing.T, h *Handler, client *websocket.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(Options{Core: core, Logger: slog.New(slog.DiscardHandler)})
+		h, err := New(Options{Core: core, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
 		listener := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 		server := &http.Server{Handler: h}
 		go server.Serve(listener)

@@ -53,7 +53,7 @@ func (s *socket) subscribe(to subscribing) {
 	if s.walk == nil || s.at.opened || to.last.id > s.at.asked.id {
 		s.at.asked = to.last
 	}
-	channels := append(to.channels, "broadcast") // which Odoo's clients read without naming it
+	channels := withBroadcast(to.channels)
 	ctx, stop := context.WithCancel(s.ctx)
 	w := &walk{stop, make(chan struct{})}
 	s.walk = w
@@ -107,7 +107,7 @@ func (s *socket) start(ctx context.Context) (bus.ID, error) {
 	from := asked.id
 	if asked.recent {
 		var err error
-		if from, err = s.core.IDBefore(ctx, recent); err != nil {
+		if from, err = s.recent.id(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -130,7 +130,7 @@ func (s *socket) give(b *dispatch.Batch, form *any) error {
 		prepared, _ := (*form).(*websocket.PreparedMessage)
 		if prepared == nil {
 			var err error
-			prepared, err = websocket.NewPreparedMessage(websocket.TextMessage, appendNotifications(nil, ns))
+			prepared, err = websocket.NewPreparedMessage(websocket.TextMessage, appendNotifications(nil, ns, form15))
 			if err != nil {
 				return err
 			}
