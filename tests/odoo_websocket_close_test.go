@@ -152,3 +152,20 @@ func TestOdooSocketOfAnOutdatedBundleIsToldSo(t *testing.T) {
 		s.handled(t)
 	}
 }
+
+// TestOdooSocketLetsAClientReadWhyItEnds: who is still sending is not reset, since a reset may
+// take the close frame with it.
+func TestOdooSocketLetsAClientReadWhyItEnds(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, pgtest.Database(t), nodeOptions{})
+	s := n.odooSocket(t)
+	frame := odooFrame(0x80|opText, strings.Repeat(" ", 4*mib))
+	for len(frame) > 0 {
+		sent, err := s.conn.Write(frame[:min(len(frame), 64<<10)])
+		must(t, err)
+		frame = frame[sent:]
+	}
+	if code, _ := s.closed(t); code != 1009 {
+		t.Errorf("ended with %d, want 1009", code)
+	}
+}

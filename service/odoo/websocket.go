@@ -21,7 +21,7 @@ const (
 	webSocketPath    = "/websocket"
 	webSocketVersion = "13"
 	handshakeTimeout = 10 * time.Second
-	readBuffer       = 1 << 10
+	readBuffer       = 512
 )
 
 // outdated is the end of a client whose bundle is not the server's: it never comes back,

@@ -22,7 +22,7 @@ const (
 	messageTime = 30 * time.Second
 	// farewellTime is how long a close frame may take to go out, and then how long the
 	// client's own is waited for.
-	farewellTime = time.Second
+	farewellTime = 2 * time.Second
 )
 
 // An ending is why a socket ends: what its close frame says. Without a code there is no

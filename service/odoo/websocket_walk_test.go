@@ -74,5 +74,43 @@ func (s *slowBus) Walk(ctx context.Context, w Walk) error {
 		return bus.ErrUnavailable
 	}
 	s.began <- *w.After
-	return s.quietBus.Walk(ctx, w)
+	if err := w.Give(s.give); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(w.Heartbeat):
+		if err := w.Give(dispatch.Batch{Last: 90}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestOdooSocketBeginsBetweenWhatWasGivenAndWhatWasRead: of a walk that was given 5 and has read up
+// to 90.
+func TestOdooSocketBeginsBetweenWhatWasGivenAndWhatWasRead(t *testing.T) {
+	for last, want := range map[string]bus.ID{"0": 5, "-1": 5, "3": 5, "5": 5, "60": 60, "90": 90, "1000": 90} {
+		core := new(slowBus)
+		core.ready.Store(true)
+		core.give = dispatch.Batch{Notifications: []*bus.Notification{{ID: 5, JSON: "7"}}, Last: 5}
+		inMemory(t, core, func(t *testing.T, _ *Handler, client *websocket.Conn) {
+			core.began = make(chan bus.ID, 1)
+			go ended(client)
+			subscribeTo(t, client, `["a"]`)
+			<-core.began
+			synctest.Wait()
+			time.Sleep(walkBeat)
+			synctest.Wait()
+			frame := `{"event_name":"subscribe","data":{"channels":["a","b"],"last":` + last + `}}`
+			if err := client.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-core.began; got != want {
+				t.Errorf("last %s: begins at %d, want %d", last, got, want)
+			}
+		})
+	}
 }
