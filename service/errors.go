@@ -62,8 +62,6 @@ const (
 	ReasonMethodNotAllowed = "METHOD_NOT_ALLOWED"
 	// ReasonUnsupportedMediaType: a body that is not application/json.
 	ReasonUnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE"
-	// ReasonNotAcceptable: a form of answer that this server does not have.
-	ReasonNotAcceptable = "NOT_ACCEPTABLE"
 	// ReasonNotImplemented: a protocol that this server does not speak.
 	ReasonNotImplemented = "NOT_IMPLEMENTED"
 	// ReasonForbidden: a Host or an Origin that is not allowed here.
@@ -77,7 +75,7 @@ func Reasons() []string {
 		ReasonSendQueueFull, ReasonTooManyReaders, ReasonTooManyReads, ReasonTooManyConnections, ReasonTooManyRequests,
 		ReasonDatabaseUnavailable, ReasonDraining, ReasonKeyBusy,
 		ReasonOutcomeUnknown, ReasonCanceled, ReasonDeadlineExceeded, ReasonInternal,
-		ReasonNotFound, ReasonMethodNotAllowed, ReasonUnsupportedMediaType, ReasonNotAcceptable,
+		ReasonNotFound, ReasonMethodNotAllowed, ReasonUnsupportedMediaType,
 		ReasonNotImplemented, ReasonForbidden,
 	}
 }
@@ -154,9 +152,14 @@ func faultOf(err error) *fault {
 
 // The faults of the bounds that are met before a request is read.
 
-func (s *Service) errTooManyConnections() error {
-	return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyConnections, retry: 5 * time.Second,
-		message: fmt.Sprintf("%d connections are open, the most allowed", s.opts.MaxConnections)}
+// errTooManyConnections names the bound that was spent when a guest asked for room; nil:
+// the guest has left.
+func (s *Service) errTooManyConnections(spent *budget) error {
+	message := fmt.Sprintf("%d connections of this listener are open, the most allowed", s.opts.MaxConnections)
+	if spent == &s.guests {
+		message = fmt.Sprintf("%d connections of both listeners are open, the most that the node has descriptors for", s.opts.MaxGuests)
+	}
+	return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyConnections, retry: 5 * time.Second, message: message}
 }
 
 func (s *Service) errTooManyRequests() error {
@@ -183,11 +186,6 @@ func errMethod(method, allow string) error {
 func errMediaType(got string) error {
 	return &fault{code: codes.InvalidArgument, reason: ReasonUnsupportedMediaType, http: http.StatusUnsupportedMediaType,
 		message: fmt.Sprintf("Content-Type %.100q, must be application/json", got)}
-}
-
-func errNotAcceptable(format string) error {
-	return &fault{code: codes.InvalidArgument, reason: ReasonNotAcceptable, http: http.StatusNotAcceptable,
-		message: fmt.Sprintf("Accept %.100q, this server answers application/x-ndjson", format)}
 }
 
 func errNotImplemented(what string) error {

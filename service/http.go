@@ -63,7 +63,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	routes := map[string]route{
 		"/v1/send":      {methods: "POST", serve: unary},
 		"/v1/poll":      {methods: "GET, POST", names: []string{"channels", "after", "timeout", "max"}, serve: unary},
-		"/v1/subscribe": {methods: "GET, POST", names: []string{"channels", "after", "heartbeat"}, serve: s.serveLines},
+		subscribePath:   {methods: "GET, POST", names: []string{"channels", "after", "heartbeat"}, serve: s.serveSubscribe},
 		"/openapi.json": {methods: "GET", names: []string{}, serve: serveOpenAPI},
 	}
 	beside, err := s.newOdoo()
@@ -83,7 +83,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 		}
 		if guest, _ := r.Context().Value(guestKey{}).(*guest); guest != nil && !guest.admitted() {
 			linger(w, r)
-			s.refuseHTTP(w, r, s.errTooManyConnections())
+			s.refuseHTTP(w, r, guest.noRoom())
 			return
 		}
 		if err := gate.checkHost(r); err != nil {
@@ -188,10 +188,14 @@ func grpcTimeout(h http.Header) (time.Duration, error) {
 	return max(time.Duration(n)*unit, time.Nanosecond), nil
 }
 
-// refuseHTTP answers with the fault that a client sees of err.
+// refuseHTTP answers with the fault that a client sees of err, in the form that it reads.
 func (s *Service) refuseHTTP(w http.ResponseWriter, r *http.Request, err error) {
-	f := s.refuse(r.Context(), r.URL.Path, err)
-	inJSONNames(f).write(w)
+	f := inJSONNames(s.refuse(r.Context(), r.URL.Path, err))
+	if streamForm(r) == formSSE && f.passing() {
+		f.writeEvent(w)
+		return
+	}
+	f.write(w)
 }
 
 // inJSONNames returns f with the names that the JSON form has: the JSON body of a

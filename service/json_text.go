@@ -152,7 +152,7 @@ func (t *jsonText) text(path string) (s string, present bool, err error) {
 // unquote returns the string that raw is.
 func unquote(path string, raw json.RawMessage) (string, error) {
 	if raw[0] != '"' {
-		return "", bus.Invalid(bus.InvalidField, path, "%s, must be a string", kindOfRaw(raw))
+		return "", bus.Invalid(bus.InvalidField, path, "%s, must be a string", jsonform.KindOf(raw))
 	}
 	if jsonform.HasLoneSurrogate(raw) {
 		return "", bus.Invalid(bus.InvalidField, path, "has the escape of a lone surrogate")
@@ -198,22 +198,6 @@ func kindOf(tok json.Token) string {
 	case bool:
 		return "a boolean"
 	case nil:
-		return "null"
-	}
-	return "a number"
-}
-
-func kindOfRaw(raw json.RawMessage) string {
-	switch raw[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
 		return "null"
 	}
 	return "a number"

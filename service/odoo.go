@@ -73,6 +73,26 @@ func (c odooCore) Poll(ctx context.Context, p odoo.Poll) (dispatch.Batch, error)
 	return c.poll(ctx, r, func(b dispatch.Batch) bool { return len(b.Notifications) > 0 || p.Gap && b.Gap != nil })
 }
 
+// Open implements odoo.Core.
+func (c odooCore) Open(_ context.Context, p odoo.Poll) (odoo.Polling, error) {
+	return &odooPolling{core: c, poll: p}, nil
+}
+
+type odooPolling struct {
+	core  odooCore
+	poll  odoo.Poll
+	batch dispatch.Batch
+}
+
+// Await implements odoo.Polling.
+func (p *odooPolling) Await(ctx context.Context) (err error) {
+	p.batch, err = p.core.Poll(ctx, p.poll)
+	return err
+}
+
+// Batch implements odoo.Polling.
+func (p *odooPolling) Batch() dispatch.Batch { return p.batch }
+
 // Enter implements odoo.Core.
 func (c odooCore) Enter() (leave func(), err error) {
 	if err := c.enter(&c.counts.streams); err != nil {

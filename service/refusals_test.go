@@ -31,7 +31,6 @@ func TestRefusalsNameTheFieldAndTheFault(t *testing.T) {
 		"foreign origin":      {"POST", "/v1/send", "{}", []string{"Origin", "https://evil.example"}, 403, "FORBIDDEN", `Origin "https://evil.example"`},
 		"null origin":         {"GET", "/v1/poll", "", []string{"Origin", "null"}, 403, "FORBIDDEN", `Origin "null"`},
 		"foreign host":        {"GET", "/v1/poll", "", []string{"Host", "evil.example"}, 403, "FORBIDDEN", `Host "evil.example"`},
-		"SSE":                 {"GET", "/v1/subscribe?channels=a", "", []string{"Accept", "text/event-stream"}, 406, "NOT_ACCEPTABLE", "Accept"},
 		"WebSocket":           {"GET", "/v1/subscribe?channels=a", "", []string{"Connection", "Upgrade", "Upgrade", "websocket"}, 501, "NOT_IMPLEMENTED", "the WebSocket"},
 		"Grpc-Timeout":        {"GET", "/v1/poll?channels=a", "", []string{"Grpc-Timeout", "5"}, 400, "INVALID_FIELD", "Grpc-Timeout"},
 		"empty":               {"POST", "/v1/send", "", nil, 400, "MALFORMED_JSON", "the body is not JSON: unexpected end"},

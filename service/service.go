@@ -37,7 +37,7 @@ type Options struct {
 	MaxReaders  int           // streams and polls open at once; default 50,000
 
 	MaxConnections  int           // of each listener; default 50,000
-	MaxGuests       int           // connections of both listeners; default 100,000
+	MaxGuests       int           // connections of both listeners, for want of descriptors; default 100,000
 	MaxRequests     int           // being received, and sends being answered; default 20,000
 	MaxRequestBytes int           // of requests being received; default 256 MiB
 	MaxHeaderBytes  int           // of one request's headers; default 64 KiB
@@ -121,8 +121,7 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(),
-		hands: newHands(), peers: maphash.MakeSeed()}
+	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(), peers: maphash.MakeSeed()}
 	s.requests.most, s.requestBytes.most = int64(o.MaxRequests), int64(o.MaxRequestBytes)
 	s.grpcGuests.most, s.httpGuests.most = int64(o.MaxConnections), int64(o.MaxConnections)
 	s.guests.most = int64(o.MaxGuests)

@@ -129,14 +129,14 @@ func TestMigrateAgainAndAtOnceChangesNothing(t *testing.T) {
 	programs := []*program{begin(t, command(t, "migrate", "--database-url", url)), begin(t, command(t, "migrate", "--database-url", url))}
 	said := regexp.MustCompile(`^schema postbus is at version [1-9][0-9]*\n$`)
 	for _, p := range programs {
-		if code := p.code(t); code != 0 || !said.MatchString(p.stdout.String()) || p.stderr.String() != "" {
-			t.Errorf("two at once: exit code %d, %q, %q", code, p.stdout.String(), p.stderr.String())
+		if code := p.code(t); code != 0 || !said.MatchString(p.Stdout.String()) || p.Stderr.String() != "" {
+			t.Errorf("two at once: exit code %d, %q, %q", code, p.Stdout.String(), p.Stderr.String())
 		}
 	}
 	s := serve(t, url)
 	id := send(t, s.bus, message("orders", "first"))
 	again := run(t, command(t, "migrate", "--database-url", url))
-	if again.code != 0 || again.stdout != programs[0].stdout.String() {
+	if again.code != 0 || again.stdout != programs[0].Stdout.String() {
 		t.Errorf("again: %+v", again)
 	}
 	equal(t, "after it", textsOf(read(t, s.bus, 1, "orders")), []string{"first"})

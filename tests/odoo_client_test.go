@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/process"
 )
 
 // TestOdooClientMissesNothingOverRestarts: a client that does what Odoo's of 13 to 15 do
@@ -45,7 +46,7 @@ func TestOdooClientMissesNothingOverRestarts(t *testing.T) {
 			defer proxy.Close()
 
 			cmd := exec.Command("node", "odoo_client.mjs", proxy.URL, fmt.Sprint(version))
-			cmd.Env = environment()
+			cmd.Env = process.Environment()
 			stdin, err := cmd.StdinPipe()
 			must(t, err)
 			client := begin(t, cmd)
@@ -61,7 +62,7 @@ func TestOdooClientMissesNothingOverRestarts(t *testing.T) {
 				}
 			}
 			received := func(what string) {
-				client.await(t, &client.stdout, what, func(text string) bool { return strings.Count(text, "\n") == sent })
+				client.await(t, &client.Stdout, what, func(text string) bool { return strings.Count(text, "\n") == sent })
 			}
 
 			burst("first")
@@ -73,7 +74,7 @@ func TestOdooClientMissesNothingOverRestarts(t *testing.T) {
 			received("what was sent while its server was stopped")
 			burst("second")
 			received("what was sent on the channel that it has added")
-			must(t, at.cmd.Process.Kill())
+			must(t, at.Cmd.Process.Kill())
 			at.code(t)
 			burst("second")
 			at = start()
@@ -86,14 +87,14 @@ func TestOdooClientMissesNothingOverRestarts(t *testing.T) {
 				t.Fatalf("exit code %d", code)
 			}
 			n := 0
-			for line := range strings.Lines(client.stdout.String()) {
+			for line := range strings.Lines(client.Stdout.String()) {
 				n++
 				if !strings.Contains(line, fmt.Sprintf(`"payload":{"n":%d`, n)) {
 					t.Fatalf("line %d: %s", n, line)
 				}
 			}
 			var counts struct{ Polls, Empty, Failures int }
-			must(t, json.Unmarshal([]byte(client.stderr.String()), &counts))
+			must(t, json.Unmarshal([]byte(client.Stderr.String()), &counts))
 			// One aborted for the new channel, one at the end, and one more is ended empty by
 			// the stop.
 			if counts.Empty > 1 || counts.Failures < 2 || counts.Polls > sent+counts.Empty+counts.Failures+2 {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/process"
 )
 
 // TestOdooWorkerMissesNothingOverRestarts: a client that does what the bus worker of Odoo 17
@@ -42,7 +43,7 @@ func TestOdooWorkerMissesNothingOverRestarts(t *testing.T) {
 	defer proxy.Close()
 
 	cmd := exec.Command("node", "--experimental-websocket", "odoo_worker.mjs", "ws"+strings.TrimPrefix(proxy.URL, "http"), "17.0-1", "first")
-	cmd.Env = environment()
+	cmd.Env = process.Environment()
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
 	worker := begin(t, cmd)
@@ -55,7 +56,7 @@ func TestOdooWorkerMissesNothingOverRestarts(t *testing.T) {
 	}
 	received := func(what string) {
 		t.Helper()
-		worker.await(t, &worker.stdout, what, func(text string) bool { return strings.Count(text, "\n") >= sent })
+		worker.await(t, &worker.Stdout, what, func(text string) bool { return strings.Count(text, "\n") >= sent })
 	}
 
 	burst("first", "broadcast")
@@ -72,7 +73,7 @@ func TestOdooWorkerMissesNothingOverRestarts(t *testing.T) {
 	must(t, err)
 	received("what was sent on the channel before it was added")
 	burst("first", "second")
-	must(t, at.cmd.Process.Kill())
+	must(t, at.Cmd.Process.Kill())
 	at.code(t)
 	burst("second", "first", "broadcast")
 	at = start()
@@ -84,7 +85,7 @@ func TestOdooWorkerMissesNothingOverRestarts(t *testing.T) {
 	}
 
 	n, last := 0, int64(0)
-	for line := range strings.Lines(worker.stdout.String()) {
+	for line := range strings.Lines(worker.Stdout.String()) {
 		var got struct {
 			ID      int64
 			Type    string

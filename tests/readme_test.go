@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/postbus/postbus/tests/process"
 )
 
 // A step is a command of the README and what it says that it prints.
@@ -94,7 +96,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	}
 	grpcurl, err := grpcurlPath()
 	must(t, err)
-	program, err := programPath()
+	program, err := process.Build()
 	must(t, err)
 
 	s := serveWith(t, dev(t, dataDir(t)))
@@ -109,7 +111,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	for _, step := range steps {
 		// Without a shell in between, so that what is killed is the command itself.
 		cmd := exec.Command("sh", "-c", "exec "+onThisMachine.Replace(step.command))
-		cmd.Env = append(environment(), "POSTBUS_SERVER="+s.grpcAddr)
+		cmd.Env = append(process.Environment(), "POSTBUS_SERVER="+s.grpcAddr)
 		running := &runningStep{step, begin(t, cmd)}
 		switch {
 		case strings.Contains(step.command, "postbus tail"):
@@ -131,7 +133,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	tailing.expect(t, blockBehind(t, page, "The tail prints"))
 
 	// The first thing that the page shows.
-	_, url, found := strings.Cut(s.stderr.String(), ", at postgres://")
+	_, url, found := strings.Cut(s.Stderr.String(), ", at postgres://")
 	if !found {
 		t.Fatal("dev does not say where its database is")
 	}
@@ -144,7 +146,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	if !ask[bool](t, conn, "SELECT paid FROM orders") {
 		t.Error("the transaction of README.md did nothing")
 	}
-	tailing.await(t, &tailing.stdout, "the notification of the transaction", func(text string) bool {
+	tailing.await(t, &tailing.Stdout, "the notification of the transaction", func(text string) bool {
 		return strings.HasPrefix(text[strings.LastIndex(strings.TrimSpace(text), "\n")+1:], `{"id":4,"channel":"orders","type":"paid","payload":{"order":7},`)
 	})
 }
@@ -159,8 +161,8 @@ type runningStep struct {
 func (r *runningStep) expect(t *testing.T, prints string) {
 	t.Helper()
 	want := printed(prints)
-	r.await(t, &r.stdout, "all its lines", func(text string) bool { return strings.Count(text, "\n") >= strings.Count(prints, "\n") })
-	if got := r.stdout.String(); !want.MatchString(got) {
+	r.await(t, &r.Stdout, "all its lines", func(text string) bool { return strings.Count(text, "\n") >= strings.Count(prints, "\n") })
+	if got := r.Stdout.String(); !want.MatchString(got) {
 		t.Errorf("$ %s\nprints\n%s\nand README.md says\n%s", r.command, got, prints)
 	}
 }

@@ -213,9 +213,9 @@ func waysOut(t *testing.T, n *node, url string) map[string]func(channels []strin
 		},
 		"postbus tail": func(channels []string, count int) (got []arrival) {
 			p := begin(t, command(t, append([]string{"tail", "--server", n.grpcAddr, "--after", "0", "--"}, channels...)...))
-			p.await(t, &p.stdout, fmt.Sprintf("%d lines", count), func(text string) bool { return strings.Count(text, "\n") >= count })
+			p.await(t, &p.Stdout, fmt.Sprintf("%d lines", count), func(text string) bool { return strings.Count(text, "\n") >= count })
 			p.stop(t)
-			for line := range strings.Lines(p.stdout.String()) {
+			for line := range strings.Lines(p.Stdout.String()) {
 				var a arrival
 				must(t, json.Unmarshal([]byte(line), &a))
 				got = append(got, a)

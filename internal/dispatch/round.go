@@ -43,7 +43,7 @@ type courier struct {
 }
 
 const (
-	looking  int32 = -1 // at the window
+	looking  int32 = -1 // at the window, or not begun yet
 	replaced int32 = -2
 
 	handful = 32
@@ -90,8 +90,10 @@ func (r *round) addLocked(s *Subscription) {
 
 // sendLocked sends a courier, in the place of the one that there may be.
 func (r *round) sendLocked() {
-	r.courier = &courier{}
-	go r.walk(r.courier)
+	c := &courier{}
+	c.at.Store(looking)
+	r.courier = c
+	go r.walk(c)
 }
 
 // walk is a courier's goroutine.
@@ -159,10 +161,17 @@ func (r *round) seatLocked(subs []*Subscription) {
 	}
 }
 
-// watch replaces the courier when it is held up, and looks again while there is one.
+// watch looks after the courier.
 func (r *round) watch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.watchLocked()
+}
+
+// watchLocked replaces the courier when a Subscription holds it up, and looks again while
+// there is one. One that a busy machine has not let begin is not replaced: it holds nobody
+// (TestCourierThatHasNotBegunIsNotReplaced).
+func (r *round) watchLocked() {
 	c := r.courier
 	if c == nil {
 		r.watching = nil

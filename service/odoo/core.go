@@ -25,6 +25,9 @@ type Core interface {
 	// when the wait is over, or when this node stops.
 	Poll(ctx context.Context, p Poll) (dispatch.Batch, error)
 
+	// Open begins a Poll for who waits. Unless it fails, Await must be called.
+	Open(ctx context.Context, p Poll) (Polling, error)
+
 	// Enter admits one more stream; leave ends it. Error: bus.ErrTooManyReaders.
 	Enter() (leave func(), err error)
 
@@ -63,6 +66,14 @@ type Poll struct {
 	After    *bus.ID  // nil: from now on
 	Wait     time.Duration
 	Gap      bool // a gap is an answer, too
+}
+
+// A Polling is a Poll under way.
+type Polling interface {
+	// Await returns when Batch has what Poll returns, or with its error. It waits on few
+	// frames.
+	Await(ctx context.Context) error
+	Batch() dispatch.Batch
 }
 
 // A Walk is a stream of the bus. Above every id that was ever given After makes a first batch

@@ -14,7 +14,7 @@ import (
 // whether that one notification is still there. Here the answer is true if something above
 // it may be gone: retention took it, or a restore or a failover did. A client that has
 // received nothing, with 0, has missed nothing that it could know of.
-func (h *Handler) hasMissedNotifications(ctx context.Context, p params, read func()) ([]byte, error) {
+func (h *Handler) hasMissedNotifications(ctx context.Context, p params) ([]byte, error) {
 	if err := p.require("has_missed_notifications", "last_notification_id"); err != nil {
 		return nil, err
 	}
@@ -22,7 +22,6 @@ func (h *Handler) hasMissedNotifications(ctx context.Context, p params, read fun
 	if err != nil {
 		return nil, err
 	}
-	read()
 	missed := false
 	if from.after != nil && *from.after > 0 {
 		if missed, err = h.missed(ctx, *from.after); err != nil {
@@ -47,7 +46,7 @@ func (h *Handler) missed(ctx context.Context, id bus.ID) (bool, error) {
 // lastcall is later than the moment at which they were cut off, and ask again from
 // nextcall on. Retention removes all the time what is old enough: so lastcall is the moment
 // up to which everything sent may be gone, and they ask each time.
-func (h *Handler) autovacuumInfo(context.Context, params, func()) ([]byte, error) {
+func (h *Handler) autovacuumInfo(context.Context, params) ([]byte, error) {
 	const form = `"2006-01-02 15:04:05"`
 	now := time.Now().UTC()
 	out := append([]byte(`{"id":1,"lastcall":`), now.Add(-h.opts.Retention).Format(form)...)

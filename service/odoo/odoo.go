@@ -69,7 +69,7 @@ type route struct {
 	// preflight is the status that answers a page's preflight: pages of every origin may
 	// use the route. 0: only those that the server allows, as everywhere else.
 	preflight int
-	serve     http.HandlerFunc
+	serve     http.HandlerFunc // nil: it is the long-poll, which may wait
 }
 
 // New returns a Handler.
@@ -96,7 +96,7 @@ func New(o Options) (*Handler, error) {
 	}
 	h.upgrader = h.newUpgrader()
 	h.routes = map[string]route{
-		"/longpolling/poll":      {http.StatusOK, h.rpc(h.poll)},
+		"/longpolling/poll":      {http.StatusOK, nil},
 		"/longpolling/send":      {0, h.rpc(h.send)},
 		"/longpolling/im_status": {0, h.rpc(imStatus)},
 		"/longpolling/health":    {0, serveHealth},
@@ -119,8 +119,24 @@ func (h *Handler) Serves(path string) (served, anyOrigin bool) {
 	return served, to.preflight != 0
 }
 
+// A Pause is a request that was read and may wait for long before it is answered. Its
+// goroutine keeps its stack for as long: so a caller may have Begin and End, which go deep,
+// run elsewhere.
+type Pause struct {
+	Wait func() // must be called
+	End  func() // answers; behind Wait
+}
+
 // ServeHTTP implements http.Handler, for a path that Serves.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := h.Begin(w, r); p != nil {
+		p.Wait()
+		p.End()
+	}
+}
+
+// Begin reads a request to a path that Serves, and answers it unless that may take long.
+func (h *Handler) Begin(w http.ResponseWriter, r *http.Request) *Pause {
 	to := h.routes[r.URL.Path]
 	if to.preflight != 0 {
 		header := w.Header()
@@ -134,10 +150,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			header.Set("Access-Control-Allow-Headers", allowed)
 			header.Set("Access-Control-Max-Age", "86400")
 			w.WriteHeader(to.preflight)
-			return
+			return nil
 		}
 	}
+	if to.serve == nil {
+		return h.beginPoll(w, r)
+	}
 	to.serve(w, r)
+	return nil
 }
 
 // serveHealth says that the server answers.

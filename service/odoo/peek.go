@@ -9,7 +9,7 @@ import (
 // peekNotifications is /websocket/peek_notifications, by which clients of 16 and later
 // poll where a WebSocket does not get through. It never waits. There are no sessions, so
 // that is_first_poll makes no difference.
-func (h *Handler) peekNotifications(ctx context.Context, p params, read func()) ([]byte, error) {
+func (h *Handler) peekNotifications(ctx context.Context, p params) ([]byte, error) {
 	if err := p.require("peek_notifications", "channels", "last"); err != nil {
 		return nil, err
 	}
@@ -28,7 +28,6 @@ func (h *Handler) peekNotifications(ctx context.Context, p params, read func()) 
 		return nil, err
 	}
 	channels = withBroadcast(channels)
-	read()
 	notifications, err := h.peek(ctx, channels, from)
 	if err != nil {
 		return nil, err

@@ -3,10 +3,12 @@ package odoo
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/dispatch"
 	"github.com/postbus/postbus/internal/jsonform"
 )
 
@@ -15,49 +17,66 @@ const pollWait = 50 * time.Second
 // broadcast is the channel that clients of 15 and later read without naming it.
 const broadcast = "broadcast"
 
-// poll is /longpolling/poll. Neither a gap nor anything else but notifications ends the
-// wait before its time, since clients ask again without a pause. A cursor above every id
-// that was ever given is taken for the present, not for the last 50 s: clients keep the
+// beginPoll is /longpolling/poll. Neither a gap nor anything else but notifications ends
+// the wait before its time, since clients ask again without a pause. A cursor above every
+// id that was ever given is taken for the present, not for the last 50 s: clients keep the
 // highest id that they have seen, so that they would be given these again and again.
-func (h *Handler) poll(ctx context.Context, p params, read func()) ([]byte, error) {
+func (h *Handler) beginPoll(w http.ResponseWriter, r *http.Request) *Pause {
+	id, p, done, ok := h.readRPC(w, r)
+	if !ok {
+		return nil
+	}
+	defer done()
+	ctx := r.Context()
+	polling, result, err := h.openPoll(ctx, p)
+	if err != nil {
+		h.answer(w, r, id, nil, err)
+		return nil
+	}
+	return &Pause{
+		Wait: func() { err = polling.Await(ctx) },
+		End: func() {
+			if err != nil {
+				h.answer(w, r, id, nil, err)
+				return
+			}
+			h.answer(w, r, id, result(polling.Batch()), nil)
+		},
+	}
+}
+
+// openPoll opens the poll that p asks for, and returns what makes its result.
+func (h *Handler) openPoll(ctx context.Context, p params) (_ Polling, result func(dispatch.Batch) []byte, err error) {
 	req, err := readPoll(p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := h.core.CheckChannels(req.channels); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	channels, sent := req.channels, []byte(nil)
-	switch {
-	case h.opts.Version >= 15:
-		channels = withBroadcast(channels)
-	case req.peek:
-		sent = jsonform.AppendPayload(nil, string(p["channels"]))
+	asked := Poll{Channels: req.channels, Wait: pollWait}
+	written := form13
+	if h.opts.Version >= 15 {
+		asked.Channels, written = withBroadcast(req.channels), form15
 	}
-	read()
-	asked := Poll{Channels: channels, Wait: pollWait}
+	result = func(b dispatch.Batch) []byte { return appendNotifications(nil, b.Notifications, written) }
 	if req.peek {
+		var channels []byte
+		if h.opts.Version >= 15 {
+			channels = h.appendChannels(nil, asked.Channels)
+		} else {
+			channels = jsonform.AppendPayload(nil, string(p["channels"]))
+		}
+		result = func(b dispatch.Batch) []byte {
+			return peekResult(appendNotifications(nil, b.Notifications, written), channels)
+		}
 		asked.Wait = 0
 	}
 	if asked.After, err = h.after(ctx, req.start); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	batch, err := h.core.Poll(ctx, asked)
-	if err != nil {
-		return nil, err
-	}
-	encode := form15
-	if h.opts.Version < 15 {
-		encode = form13
-	}
-	notifications := appendNotifications(nil, batch.Notifications, encode)
-	if !req.peek {
-		return notifications, nil
-	}
-	if sent == nil {
-		sent = h.appendChannels(nil, channels)
-	}
-	return peekResult(notifications, sent), nil
+	opened, err := h.core.Open(ctx, asked)
+	return opened, result, err
 }
 
 // A polling is what a poll asks for.

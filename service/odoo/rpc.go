@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/jsonform"
 )
 
 // maxIDBytes bounds the id of a request, which is kept for as long as a poll waits.
@@ -17,39 +18,52 @@ const maxIDBytes = 255
 // params are the parameters of a request by name.
 type params map[string]json.RawMessage
 
-// A method answers a request with the JSON of its result; nil: there is no such member. It
-// calls read when it has read the parameters, so that what the request holds is given
-// back, or does not, and keeps it until it returns.
-type method func(ctx context.Context, p params, read func()) (result []byte, err error)
+// A method answers a request with the JSON of its result; nil: there is no such member.
+type method func(ctx context.Context, p params) (result []byte, err error)
 
-// rpc serves a JSON-RPC request, whatever its HTTP method. What is no such request is
-// refused with a status of its own, since there is no id to answer.
+// rpc serves a JSON-RPC request, whatever its HTTP method.
 func (h *Handler) rpc(answer method) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		body, done, err := h.core.Receive(w, r)
-		if err != nil {
-			h.core.Refuse(w, r, err)
+		id, p, done, ok := h.readRPC(w, r)
+		if !ok {
 			return
 		}
 		defer done()
-		id, p, err := readEnvelope(body)
-		if err != nil {
-			h.core.Refuse(w, r, err)
-			return
-		}
-		out := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
-		status := http.StatusOK
-		if result, err := answer(r.Context(), p, done); err != nil {
-			var fault []byte
-			fault, status = h.faultJSON(r, err)
-			out = append(out, `,"error":`...)
-			out = append(out, fault...)
-		} else if result != nil {
-			out = append(out, `,"result":`...)
-			out = append(out, result...)
-		}
-		writeJSON(w, status, append(out, '}'))
+		result, err := answer(r.Context(), p)
+		h.answer(w, r, id, result, err)
 	}
+}
+
+// readRPC reads a request. What is none is refused with a status of its own, since there is
+// no id to answer. done gives back what the request holds.
+func (h *Handler) readRPC(w http.ResponseWriter, r *http.Request) (id json.RawMessage, p params, done func(), ok bool) {
+	body, done, err := h.core.Receive(w, r)
+	if err != nil {
+		h.core.Refuse(w, r, err)
+		return nil, nil, nil, false
+	}
+	if id, p, err = readEnvelope(body); err != nil {
+		done()
+		h.core.Refuse(w, r, err)
+		return nil, nil, nil, false
+	}
+	return id, p, done, true
+}
+
+// answer answers a request that was read.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, id json.RawMessage, result []byte, err error) {
+	out := make([]byte, 0, len(id)+len(result)+40)
+	out = append(out, `{"jsonrpc":"2.0","id":`...)
+	out = append(out, id...)
+	status := http.StatusOK
+	if err != nil {
+		result, status = h.faultJSON(r, err)
+		out = append(out, `,"error":`...)
+	} else if result != nil {
+		out = append(out, `,"result":`...)
+	}
+	out = append(out, result...)
+	writeJSON(w, status, append(out, '}'))
 }
 
 // readEnvelope reads a request. Its id is to come back as it is. The bytes are not body's.
@@ -66,7 +80,7 @@ func readEnvelope(body []byte) (id json.RawMessage, p params, err error) {
 	}
 	if raw, ok := envelope["params"]; ok {
 		if json.Unmarshal(raw, &p) != nil || p == nil {
-			return nil, nil, bus.Invalid(bus.InvalidField, "params", "%s, must be an object", pythonType(raw))
+			return nil, nil, bus.Invalid(bus.InvalidField, "params", "%s, must be an object", jsonform.KindOf(raw))
 		}
 	}
 	if id = envelope["id"]; id == nil {

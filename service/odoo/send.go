@@ -11,7 +11,7 @@ import (
 
 // send is /longpolling/send of 13 and 14: message, any JSON, becomes the payload of a
 // message without a type. The request is counted until it is stored.
-func (h *Handler) send(ctx context.Context, p params, _ func()) ([]byte, error) {
+func (h *Handler) send(ctx context.Context, p params) ([]byte, error) {
 	if !h.opts.Send {
 		return nil, &exception{kindNotFound, "404 Not Found: /longpolling/send is not served here"}
 	}
