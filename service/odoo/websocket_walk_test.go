@@ -2,6 +2,10 @@ package odoo
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -114,3 +118,61 @@ func TestOdooSocketBeginsBetweenWhatWasGivenAndWhatWasRead(t *testing.T) {
 		})
 	}
 }
+
+// A brokenBus is a Core whose walks fail, or panic, and that notes what the operator is told.
+type brokenBus struct {
+	quietBus
+	walk func() error
+	told atomic.Value
+}
+
+func (b *brokenBus) Walk(context.Context, Walk) error { return b.walk() }
+func (b *brokenBus) Fault(_ context.Context, _ string, err error) (string, string) {
+	b.told.Store(err.Error())
+	return "", ""
+}
+
+func TestOdooSocketEndsWith1011OnAFaultOfTheServer(t *testing.T) {
+	for name, walk := range map[string]func() error{
+		"an error": func() error { return errors.New("the cause") },
+		"a panic":  func() error { panic("the cause") },
+	} {
+		core := &brokenBus{walk: walk}
+		inMemory(t, core, func(t *testing.T, _ *Handler, client *websocket.Conn) {
+			subscribeTo(t, client, `["a"]`)
+			if code := ended(client); code != websocket.CloseInternalServerErr {
+				t.Errorf("%s: ended with %d, want 1011", name, code)
+			}
+			if told, _ := core.told.Load().(string); !strings.Contains(told, "the cause") {
+				t.Errorf("%s: the operator is told %q", name, told)
+			}
+		})
+	}
+}
+
+// TestOdooSocketIsRefusedWhileTheNodeStops: behind Drain.
+func TestOdooSocketIsRefusedWhileTheNodeStops(t *testing.T) {
+	core := &refusingBus{}
+	h, err := New(Options{Core: core})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Drain()
+	r := httptest.NewRequest(http.MethodGet, "/websocket", nil)
+	for name, value := range map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket", "Origin": "null", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+	} {
+		r.Header.Set(name, value)
+	}
+	h.webSocket(httptest.NewRecorder(), r)
+	if !errors.Is(core.refused, bus.ErrDraining) {
+		t.Errorf("refused with %v", core.refused)
+	}
+}
+
+type refusingBus struct {
+	quietBus
+	refused error
+}
+
+func (r *refusingBus) Refuse(_ http.ResponseWriter, _ *http.Request, err error) { r.refused = err }
