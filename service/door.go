@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -166,6 +167,15 @@ func (g *guest) Close() error {
 	g.leaveLocked()
 	g.mu.Unlock()
 	return g.Conn.Close()
+}
+
+// CloseWrite closes the connection for writing alone, so that a last word is read before the
+// end.
+func (g *guest) CloseWrite() error {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // RemoteAddr implements net.Conn. The address, which both servers and TLS hand on, is

@@ -92,6 +92,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.odoo = beside
 	gate := newGate(s.opts.AllowedHosts, s.opts.CORSOrigins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recoverHTTP(w, r)

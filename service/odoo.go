@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"time"
@@ -106,7 +107,7 @@ func (c odooCore) Enter() (leave func(), err error) {
 
 // Walk implements odoo.Core.
 func (c odooCore) Walk(ctx context.Context, w odoo.Walk) error {
-	to := way{give: w.Give}
+	to := way{give: w.Give, peer: rand.Uint64()} // each has a connection of its own
 	if w.Carry != nil {
 		to.carry = func(b *dispatch.Batch) error { return w.Carry(b, &b.Forms[formOdoo]) }
 	}
@@ -148,3 +149,9 @@ func (c odooCore) Refuse(w http.ResponseWriter, r *http.Request, err error) { c.
 
 // Draining implements odoo.Core.
 func (c odooCore) Draining() <-chan struct{} { return c.draining.Done() }
+
+// TakeRoom implements odoo.Core.
+func (c odooCore) TakeRoom(bytes int64) bool { return c.requestBytes.take(bytes) }
+
+// GiveRoom implements odoo.Core.
+func (c odooCore) GiveRoom(bytes int64) { c.requestBytes.give(bytes) }

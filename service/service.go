@@ -76,6 +76,7 @@ type Service struct {
 	log     *slog.Logger
 	health  *health.Server
 	handler http.Handler
+	odoo    *odoo.Handler
 	counts  counts
 	hands   hands
 	sockets *sockets

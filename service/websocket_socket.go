@@ -53,7 +53,7 @@ func (s *Service) newSocket(conn *websocket.Conn) *socket {
 
 // serve is the owner's goroutine. first is nil, or what the handshake asked for.
 func (k *socket) serve(ctx context.Context, first *walking) {
-	defer k.sockets.remove(k.conn)
+	defer k.sockets.open.Remove(k.conn)
 	go k.receive()
 	if err := k.enter(&k.counts.streams); err != nil {
 		k.end(ctx, err)
@@ -68,7 +68,7 @@ func (k *socket) serve(ctx context.Context, first *walking) {
 
 // refused tells f and ends, on the caller's goroutine.
 func (k *socket) refused(ctx context.Context, f *fault) {
-	defer k.sockets.remove(k.conn)
+	defer k.sockets.open.Remove(k.conn)
 	go k.receive()
 	k.end(ctx, f)
 }

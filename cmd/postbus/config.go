@@ -82,7 +82,7 @@ func (c *config) register(cmd *cobra.Command) {
 
 	beside := pflag.NewFlagSet("Odoo's protocol", pflag.ContinueOnError)
 	beside.IntVar(&c.odoo.Version, "odoo-version", odoo.DefaultVersion, "the Odoo whose clients are served, 13 to 18: what answers look like to them")
-	beside.StringVar(&c.odoo.WorkerVersion, "odoo-worker-version", "", "what clients of /websocket may say that they are, such as 18.0-7, or any; empty: whatever is of --odoo-version")
+	beside.StringVar(&c.odoo.WorkerVersion, "odoo-worker-version", "", "what clients of /websocket may say that they are, such as 18.0-7, several with commas between, or any; empty: whatever is of --odoo-version")
 	beside.StringVar(&c.odoo.Database, "odoo-database", "postbus", "the name that answers give for Odoo's database")
 	beside.BoolVar(&c.odoo.Send, "odoo-send", false, "serve /longpolling/send, by which whoever reaches it may send")
 

@@ -51,6 +51,11 @@ type Core interface {
 	// Refuse answers with an HTTP error instead of a JSON-RPC one.
 	Refuse(w http.ResponseWriter, r *http.Request, err error)
 
+	// TakeRoom takes bytes of what all requests may have together while they come, or
+	// nothing; GiveRoom gives them back.
+	TakeRoom(bytes int64) bool
+	GiveRoom(bytes int64)
+
 	// Draining is closed when this node is about to stop.
 	Draining() <-chan struct{}
 }

@@ -12,6 +12,10 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/postbus/postbus/internal/roster"
 )
 
 // Options configure a Handler. Core is required; the zero value of everything else is the
@@ -26,7 +30,8 @@ type Options struct {
 	Version int
 
 	// WorkerVersion is what the clients of /websocket may say that they are, such as
-	// "18.0-7"; "any" allows everything. Default: whatever is of Version.
+	// "18.0-7", or several with commas between; "any" allows everything. Default: whatever
+	// is of Version.
 	WorkerVersion string
 
 	// Database is the name that answers give for the database; default "postbus".
@@ -56,6 +61,9 @@ type Handler struct {
 
 	recent   since // what a client that knows nothing is given
 	outlived since // up to it retention has taken everything, or is about to
+
+	upgrader websocket.Upgrader
+	sockets  roster.Roster[*socket]
 }
 
 // A route is one path of the protocol.
@@ -88,12 +96,14 @@ func New(o Options) (*Handler, error) {
 		recent:   since{age: 50 * time.Second, ask: o.Core.IDBefore},
 		outlived: since{age: o.Retention - sinceFresh, ask: o.Core.IDBefore}, // never a moment too late
 	}
+	h.upgrader = h.newUpgrader()
 	h.routes = map[string]route{
 		"/longpolling/poll":      {http.StatusOK, nil},
 		"/longpolling/send":      {0, h.rpc(h.send)},
 		"/longpolling/im_status": {0, h.rpc(imStatus)},
 		"/longpolling/health":    {0, serveHealth},
 
+		webSocketPath:                    {http.StatusOK, h.webSocket},
 		"/websocket/health":              {0, serveHealth},
 		"/websocket/peek_notifications":  {http.StatusNoContent, h.rpc(h.peekNotifications)},
 		"/websocket/update_bus_presence": {http.StatusNoContent, h.rpc(updatePresence)},
