@@ -185,12 +185,17 @@ FROM (
     SELECT b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at, b.expires_at,
            sum(coalesce(octet_length(b.json), octet_length(b.bin))) OVER (ORDER BY b.id ROWS UNBOUNDED PRECEDING)
            - coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes_before
-    FROM postbus.bus b WHERE b.id > $1::bigint ORDER BY b.id LIMIT $2::integer
-) t WHERE t.bytes_before < $3::bigint ORDER BY t.id
+    FROM postbus.bus b
+    WHERE b.id > $1::bigint
+      AND CASE WHEN b.id - $1::bigint <= 8 * octet_length($2::bytea)
+               THEN get_bit($2::bytea, b.id - $1::bigint - 1) = 0 ELSE true END
+    ORDER BY b.id LIMIT $3::integer
+) t WHERE t.bytes_before < $4::bigint ORDER BY t.id
 `
 
 type ReadTailParams struct {
 	After int64
+	Held  []byte
 	Rows  int32
 	Bytes int64
 }
@@ -208,8 +213,14 @@ type ReadTailRow struct {
 }
 
 // bus_pkey, from after on; the state's only row by its primary key. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
+// held has a bit for each id from after + 1 on, the lowest first: 1 for what is left out. Its rows are passed by, not sent.
 func (q *Queries) ReadTail(ctx context.Context, arg ReadTailParams) ([]ReadTailRow, error) {
-	rows, err := q.db.Query(ctx, readTail, arg.After, arg.Rows, arg.Bytes)
+	rows, err := q.db.Query(ctx, readTail,
+		arg.After,
+		arg.Held,
+		arg.Rows,
+		arg.Bytes,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ SELECT coalesce(pg_sequence_last_value('postbus.bus_id_seq'), 0)::bigint AS last
 
 -- name: ReadTail :many
 -- bus_pkey, from after on; the state's only row by its primary key. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
+-- held has a bit for each id from after + 1 on, the lowest first: 1 for what is left out. Its rows are passed by, not sent.
 SELECT t.id, t.channel, t.type, t.json, t.bin, t.headers, t.sent_at,
        coalesce(extract(epoch FROM t.expires_at - clock_timestamp()), 'Infinity')::double precision AS life,
        (SELECT s.trimmed_to FROM postbus.state s WHERE s.one)::bigint AS trimmed_to
@@ -27,7 +28,11 @@ FROM (
     SELECT b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at, b.expires_at,
            sum(coalesce(octet_length(b.json), octet_length(b.bin))) OVER (ORDER BY b.id ROWS UNBOUNDED PRECEDING)
            - coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes_before
-    FROM postbus.bus b WHERE b.id > sqlc.arg(after)::bigint ORDER BY b.id LIMIT sqlc.arg(rows)::integer
+    FROM postbus.bus b
+    WHERE b.id > sqlc.arg(after)::bigint
+      AND CASE WHEN b.id - sqlc.arg(after)::bigint <= 8 * octet_length(sqlc.arg(held)::bytea)
+               THEN get_bit(sqlc.arg(held)::bytea, b.id - sqlc.arg(after)::bigint - 1) = 0 ELSE true END
+    ORDER BY b.id LIMIT sqlc.arg(rows)::integer
 ) t WHERE t.bytes_before < sqlc.arg(bytes)::bigint ORDER BY t.id;
 
 -- name: Holders :many

@@ -64,20 +64,19 @@ type Dispatcher struct {
 	counts  counts
 	readies sync.Once
 
-	mu         sync.RWMutex // guards what follows, and the marks of every Subscription
-	window     window
-	pos        bus.ID // every id up to here is settled
-	head       bus.ID // the highest id seen
-	pasts      []bus.Past
-	given      bus.ID // an id that the database is known to have given, or higher
-	started    bool   // pos is the database's, not yet zero
-	moved      time.Time
-	early      map[bus.ID]*bus.Notification // offered, above a gap
-	earlyBytes int                          // of early
-	subs       map[*Subscription]struct{}
-	members    int // of all subs
-	draining   bool
-	link       link
+	mu       sync.RWMutex // guards what follows, and the marks of every Subscription
+	window   window
+	pos      bus.ID // every id up to here is settled
+	head     bus.ID // the highest id seen
+	pasts    []bus.Past
+	given    bus.ID // an id that the database is known to have given, or higher
+	started  bool   // pos is the database's, not yet zero
+	moved    time.Time
+	early    early
+	subs     map[*Subscription]struct{}
+	members  int // of all subs
+	draining bool
+	link     link
 }
 
 // link is what is known of the tail's connection.
@@ -102,7 +101,6 @@ func New(o Options) *Dispatcher {
 		ready:  make(chan struct{}),
 		pages:  make(chan struct{}, o.PageReaders),
 		rounds: make([]round, runtime.GOMAXPROCS(0)),
-		early:  make(map[bus.ID]*bus.Notification),
 		subs:   make(map[*Subscription]struct{}),
 	}
 	d.window.init(o.WindowBytes)
@@ -160,8 +158,9 @@ func (d *Dispatcher) Drain() {
 	}
 }
 
-// settle appends what the tail's reader has found to be settled and moves pos there.
-func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) {
+// settle appends what the tail's reader has found to be settled and moves pos there. What it
+// has read above is kept, so that it is read once.
+func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID, above []*bus.Notification) (progress bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.pos
@@ -174,7 +173,10 @@ func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) 
 		d.pos = pos
 		d.moved = time.Now()
 	}
-	d.dropEarlyLocked()
+	for _, n := range above {
+		d.early.keep(n, d.opts.WindowBytes)
+	}
+	d.early.drop(d.pos)
 	d.takeEarlyLocked()
 	d.window.evict()
 	d.ringLocked()

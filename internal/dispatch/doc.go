@@ -14,6 +14,9 @@
 // holders, the rows again (tracker.go has the argument). Timers decide when it
 // looks, never what is settled.
 //
+// What was offered by this node or read above a gap is committed and stays so: it is held
+// (early.go), up to a bound, and left out of the reads that follow (TestNothingIsReadTwice).
+//
 // # Sleep
 //
 // While messages flow the follower reads every few milliseconds and no sender pays for

@@ -40,6 +40,7 @@ type model struct {
 
 	pages, reading, mostReading int
 	opened, reads, checks       int
+	sent                        map[bus.ID]int // rows, by reads of the tail
 }
 
 func newModel() *model {
@@ -47,6 +48,7 @@ func newModel() *model {
 		delay: 20 * time.Microsecond,
 		open:  make(map[*transaction]struct{}),
 		tails: make(map[*modelTail]struct{}),
+		sent:  make(map[bus.ID]int),
 	}
 }
 

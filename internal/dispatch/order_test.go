@@ -304,8 +304,8 @@ func TestOffersAboveAGapAreBoundedInBytes(t *testing.T) {
 		}
 		gap.commit()
 		expect(t, s, time.Minute, want...)
-		if n, _ := kept(d); n != 0 || d.earlyBytes != 0 {
-			t.Errorf("%d offers are kept for nothing, counted as %d bytes", n, d.earlyBytes)
+		if n, _ := kept(d); n != 0 || d.early.bytes != 0 {
+			t.Errorf("%d offers are kept for nothing, counted as %d bytes", n, d.early.bytes)
 		}
 	})
 }

@@ -120,11 +120,11 @@ func (t *tail) begin(ctx context.Context, pos bus.ID) (start dispatch.Position, 
 	return start, nil
 }
 
-// Read returns rows above after.
-func (t *tail) Read(ctx context.Context, after bus.ID) (dispatch.Rows, error) {
+// Read returns the rows that req asks for.
+func (t *tail) Read(ctx context.Context, req dispatch.TailRequest) (dispatch.Rows, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	rows, err := t.queries.ReadTail(ctx, db.ReadTailParams{After: int64(after), Rows: tailRows, Bytes: tailBytes})
+	rows, err := t.queries.ReadTail(ctx, db.ReadTailParams{After: int64(req.After), Held: heldBits(req.After, req.Held), Rows: tailRows, Bytes: tailBytes})
 	if err != nil {
 		return dispatch.Rows{}, unavailable("read the tail", err)
 	}
@@ -142,6 +142,27 @@ func (t *tail) Read(ctx context.Context, after bus.ID) (dispatch.Rows, error) {
 	t.memory.keep(read.Notifications)
 	read.Full = len(rows) == tailRows || bytes >= tailBytes
 	return read, nil
+}
+
+// heldBytes bounds what a read is told of the rows that it need not send: that many bits above
+// after. Those above are sent again.
+const heldBytes = 1 << 10
+
+// heldBits returns which ids above after are those of held: the lowest bit of the first byte is
+// for after + 1.
+func heldBits(after bus.ID, held []*bus.Notification) []byte {
+	var bits []byte
+	for _, n := range held {
+		at := int(n.ID - after - 1)
+		if at/8 >= heldBytes {
+			break
+		}
+		for len(bits) <= at/8 {
+			bits = append(bits, 0)
+		}
+		bits[at/8] |= 1 << (at % 8)
+	}
+	return bits
 }
 
 // Holders names the transactions that may still commit ids, its own aside.
