@@ -140,6 +140,7 @@ func (d *Dispatcher) lost(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	was := d.link.connected
+	d.window.answered()
 	d.link = link{err: err}
 	return was
 }
@@ -158,26 +159,38 @@ func (d *Dispatcher) Drain() {
 	}
 }
 
-// settle appends what the tail's reader has found to be settled and moves pos there. What it
-// has read above is kept, so that it is read once.
-func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID, above []*bus.Notification) (progress bool) {
+// A settled is what a read of the tail has found to be settled.
+type settled struct {
+	rows   []*bus.Notification
+	hollow []bus.ID            // of rows that were not sent
+	pos    bus.ID              // all up to here is settled
+	above  []*bus.Notification // read, and not settled yet
+}
+
+// settle appends what is settled and moves pos. What was read above is kept, so that it is
+// read once.
+func (d *Dispatcher) settle(s settled) (progress bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.pos
-	for _, n := range ns {
+	for _, n := range s.rows {
 		if n.ID > d.pos { // else an Offer was faster
 			d.appendLocked(n)
 		}
 	}
-	if pos > d.pos {
-		d.pos = pos
+	if s.pos > d.pos {
+		d.pos = s.pos
 		d.moved = time.Now()
 	}
-	for _, n := range above {
+	for _, n := range s.above {
 		d.early.keep(n, d.opts.WindowBytes)
 	}
 	d.early.drop(d.pos)
 	d.takeEarlyLocked()
+	if len(s.hollow) > 0 {
+		d.hollowLocked(highest(nil, s.hollow))
+	}
+	d.window.answered()
 	d.window.evict()
 	d.ringLocked()
 	if d.pos == before {

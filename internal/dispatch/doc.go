@@ -35,6 +35,10 @@
 // nothing but its cursor: when the window has moved past it, it reads pages from the
 // table until it meets the window again.
 //
+// While messages flow the store may give ids alone for channels that nobody here reads
+// (hollow.go). Each topic knows up to where the window may lack something of it for that
+// reason; a cursor below reads the table.
+//
 // # Cursors
 //
 // A subscription that was told "nothing up to pos" is marked when something comes, so

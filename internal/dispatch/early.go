@@ -69,34 +69,3 @@ func (e *early) held(id bus.ID) []*bus.Notification {
 	end, _ := slices.BinarySearchFunc(e.log, (history(id)+1)<<32, byID)
 	return slices.Clone(e.log[:end])
 }
-
-// seen returns what of held and the rows is visible up to where the read was cut, ids
-// ascending. A read without rows says nothing: retention may have taken all of it.
-func (r Rows) seen(held []*bus.Notification) []*bus.Notification {
-	rows := r.Notifications
-	if len(rows) == 0 || len(held) == 0 {
-		return rows
-	}
-	if r.Full {
-		end, _ := slices.BinarySearchFunc(held, rows[len(rows)-1].ID, byID)
-		held = held[:end]
-	}
-	seen := make([]*bus.Notification, 0, len(rows)+len(held))
-	for len(rows) > 0 && len(held) > 0 {
-		switch order := cmp.Compare(rows[0].ID, held[0].ID); {
-		case order < 0:
-			seen, rows = append(seen, rows[0]), rows[1:]
-		case order == 0: // read back
-			rows = rows[1:]
-		default:
-			seen, held = append(seen, held[0]), held[1:]
-		}
-	}
-	return append(append(seen, rows...), held...)
-}
-
-// above returns those of ns, which ascend, that are above id.
-func above(ns []*bus.Notification, id bus.ID) []*bus.Notification {
-	at, _ := slices.BinarySearchFunc(ns, id+1, byID)
-	return ns[at:]
-}

@@ -111,13 +111,18 @@ func (t *modelTail) Read(ctx context.Context, req TailRequest) (rows Rows, err e
 			if n.ID <= req.After || req.holds(n.ID) {
 				continue
 			}
-			if rows.Full = len(rows.Notifications) == readRows; rows.Full {
+			if rows.Full = rows.count() == readRows; rows.Full {
 				break
+			}
+			if req.Channels != nil && t.m.hollow != nil && t.m.hollow() && !slices.Contains(req.Channels, n.Channel) {
+				rows.Hollow = append(rows.Hollow, n.ID)
+				t.m.hollows++
+				continue
 			}
 			rows.Notifications = append(rows.Notifications, n)
 			t.m.sent[n.ID]++
 		}
-		if len(rows.Notifications) > 0 {
+		if rows.count() > 0 {
 			rows.TrimmedTo = t.m.trimmedTo
 		}
 	})

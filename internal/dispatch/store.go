@@ -74,11 +74,16 @@ type Tail interface {
 type TailRequest struct {
 	After bus.ID
 	Held  []*bus.Notification // not for these, ids ascending; those far above may come all the same
+
+	// Channels are those that somebody here reads, if they are few: of others the ids
+	// suffice. nil: of all channels the rows are wanted.
+	Channels []string
 }
 
 // Rows are what one read of the tail has shown.
 type Rows struct {
 	Notifications []*bus.Notification // ids ascending
+	Hollow        []bus.ID            // of rows that are not sent, of channels that were not asked for; ascending
 	Full          bool                // it was cut behind the last of these, and more may follow
 	TrimmedTo     bus.ID              // with any rows: retention has taken everything up to here
 }

@@ -11,7 +11,7 @@ func settling() []Bug {
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
 			File: "internal/dispatch/follow.go",
-			Old: `		if row.ID != pos+1 && row.ID-1 > floor {
+			Old: `		if id > pos+1 && id-1 > floor {
 			break
 		}
 `,
@@ -139,7 +139,7 @@ func settling() []Bug {
 		Seen:      "under load, messages of others with ids between those of this node's own are never delivered",
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
-			File: "internal/postgres/tail.go",
+			File: "internal/postgres/tail_read.go",
 			Old:  "		bits[at/8] |= 1 << (at % 8)\n",
 			New: `		for between := int(held[0].ID - after - 1); between <= at; between++ {
 			bits[between/8] |= 1 << (between % 8)
