@@ -7,6 +7,7 @@ import (
 
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/dispatch"
+	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 )
 
 // idle makes the next read of a tail one that leaves out what nobody asks for.
@@ -106,5 +107,22 @@ func TestDatabaseThatLostWhatWasLeftOutBeginsAHistory(t *testing.T) {
 				t.Errorf("histories %+v, want one from 2^32 on", start.Histories)
 			}
 		})
+	}
+}
+
+// Behind a pooler statements are not prepared, and answered in text.
+func TestTailBehindAPoolerLeavesOutWhatNobodyAsksFor(t *testing.T) {
+	direct := pgtest.Database(t)
+	d, err := Open(t.Context(), Options{URL: pooler(t, direct)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	tail, _ := openTail(t, d, 0)
+	exec(t, connect(t, direct), "SELECT postbus.send(CASE WHEN i = 5 THEN 'a' ELSE 'b' END, '1') FROM generate_series(1, 9) i")
+	idle(t, tail)
+	read, err := tail.Read(t.Context(), dispatch.TailRequest{After: 1, Channels: []string{"a"}})
+	if err != nil || ids(read.Notifications) != "5" || fmt.Sprint(read.Hollow) != "[2 3 4 6 7 8 9]" {
+		t.Errorf("rows %s, ids %v, %v", ids(read.Notifications), read.Hollow, err)
 	}
 }
