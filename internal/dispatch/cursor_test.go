@@ -179,7 +179,7 @@ func TestCloseReleasesEverything(t *testing.T) {
 			}
 			subs[0].Close() // a second time does nothing
 		}
-		time.Sleep(time.Second)
+		time.Sleep(leftFor + 2*time.Second)
 		if _, n := kept(d); n != 1 || d.State().Subscriptions != 0 {
 			t.Errorf("%d topics are left, want the window's last one; %d subscriptions", n, d.State().Subscriptions)
 		}

@@ -18,7 +18,8 @@ type Subscription struct {
 
 	// The cursor. Everything up to given has been given, or was not in these channels,
 	// or was told as a gap. The table is read up to until, what is above comes from the
-	// window. Only the owner changes them, but for rewindLocked.
+	// window. Only the owner changes them; but until is raised, too, under the Dispatcher's
+	// lock, when the window turns out to lack something (rewindLocked, skipLocked, hollowLocked).
 	given, until bus.ID
 	oldest       bool     // began at 0: while the cursor is there, what was trimmed is no gap
 	ahead        *bus.Gap // to be told first
@@ -75,7 +76,9 @@ func (s *Subscription) Close() {
 		all[m.index], last.index = last, m.index
 		all[len(all)-1] = nil
 		m.topic.members = all[:len(all)-1]
-		s.d.window.release(m.topic)
+		if len(m.topic.members) == 0 {
+			s.d.window.leave(m.topic)
+		}
 		m.topic = nil
 		s.d.members--
 	}
