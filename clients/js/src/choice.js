@@ -60,6 +60,13 @@ export class Choice {
     }
   }
 
+  /** Forgets what failed, and says whether there was anything: a refusal is final only when no other transport is left. */
+  forget() {
+    const some = this.candidates().length < this.#transports.length;
+    this.#blocks.clear();
+    return some;
+  }
+
   /** Whether one that is better than t may be tried again. @param {Transport} t */
   better(t) {
     return this.#transports.slice(0, this.#transports.indexOf(t)).some((b) => !this.#blocked(b));

@@ -103,6 +103,7 @@ export class Subscription {
       let error;
       /** @type {Transport[]} */
       const failed = [];
+      let hope = false;
       for (const transport of this.#line.choice.candidates()) {
         const stream = { opened: 0, end: /** @type {unknown} */ (undefined) };
         yield* this.#stream(transport, failed, stream);
@@ -113,14 +114,19 @@ export class Subscription {
           const lived = performance.now() - stream.opened;
           this.#line.choice.ended(transport, lived, error instanceof PostbusError && !error.fromServer);
           if (lived >= GOOD) this.#delay.reset();
+          if (!curable(error)) throw error;
           break;
         }
         if (!(error instanceof PostbusError)) throw error;
-        if (error.fromServer && !wantsOtherTransport(error)) break;
+        if (error.fromServer && !wantsOtherTransport(error)) {
+          if (!curable(error)) throw error;
+          break;
+        }
         failed.push(transport);
+        hope ||= curable(error) && transport !== 'websocket'; // of which nobody learns why it failed
       }
       if (error === BEHIND || error === undefined) continue;
-      if (!curable(error)) throw error;
+      if (!curable(error) && !hope && !this.#line.choice.forget()) throw error;
       const wait = this.#delay.next(error instanceof PostbusError ? error.retryDelay : 0);
       this.#onState?.({ state: 'waiting', error, wait });
       await pause(wait, this.#stop.signal);

@@ -17,11 +17,11 @@ const CODES = new Map([
 /** The end of a socket whose reader did not keep up. It is no fault: the next stream goes on behind what was read. */
 export const BEHIND = Symbol('behind');
 
-/** @param {CloseEvent} event @param {boolean} opened */
-function endOf({ code, reason }, opened) {
+/** @param {CloseEvent} event @param {boolean} joined */
+function endOf({ code, reason }, joined) {
   const status = CODES.get(code);
   if (status) return new PostbusError(status, reason || `the server closed the WebSocket with ${code}`, { fromServer: true });
-  return broken(opened ? `the WebSocket broke (${code})` : 'no WebSocket could be opened');
+  return broken(joined ? `the WebSocket broke (${code})` : 'no WebSocket could be opened');
 }
 
 /** The answer that a frame is; undefined of an ack, and of what is not known. @param {string} text @param {import('./wire.js').Reader} reader */
@@ -44,12 +44,14 @@ export async function* webSocket(line) {
   let size = 0;
   /** @type {unknown} */
   let end;
-  let opened = false;
+  let joined = false; // the handshake is done
+  let opened = false; // a response came
   let wake = () => {};
   /** @type {WebSocket | undefined} */
   let socket;
   const over = (/** @type {unknown} */ why) => {
-    end ??= why;
+    if (end !== undefined) return; // to close may be an error and a close of its own
+    end = why;
     socket?.close();
     wake();
   };
@@ -63,9 +65,12 @@ export async function* webSocket(line) {
     }
     const made = socket;
     made.binaryType = 'arraybuffer';
-    made.onopen = () => made.send(`{"subscribe":${line.body()},"request":"1"}`);
-    made.onclose = (event) => over(endOf(event, opened));
-    made.onerror = () => {}; // a close follows
+    made.onopen = () => {
+      joined = true;
+      made.send(`{"subscribe":${line.body()},"request":"1"}`);
+    };
+    made.onclose = (event) => over(endOf(event, joined));
+    made.onerror = () => over(broken(joined ? 'the WebSocket broke' : 'no WebSocket could be opened')); // Node 20 lets no close follow
     made.onmessage = ({ data }) => {
       if (end !== undefined) return;
       if (opened) watch.expect(line.silence, 'nothing on the WebSocket');
@@ -100,7 +105,7 @@ export async function* webSocket(line) {
   } finally {
     watch.end();
     if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       socket.close();
     }
   }

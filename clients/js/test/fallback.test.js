@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Choice } from '../src/choice.js';
 import { Client } from '../src/index.js';
-import { event, patience, play, position, response, take, told } from './support/script.js';
+import { event, fault, patience, play, position, response, take, told } from './support/script.js';
 
 /** Follows a subscription's transports and errors. */
 function follow(bus, options = {}) {
@@ -18,15 +18,27 @@ function follow(bus, options = {}) {
 test('a WebSocket that is refused gives way to SSE, and is not tried again for a while', patience, async (t) => {
   const server = await play(t, { sse(stream, _, { after }) {
     stream.write(event(after + 1));
-    stream.end();
+    stream.write(fault(told('UNAVAILABLE', 14, 'DRAINING'), 1));
   } });
   const bus = new Client(server.url);
   for (let round = 0; round < 2; round++) {
     const { subscription, opened } = follow(bus, { after: 0 });
     await take(subscription, 3);
-    assert.deepEqual(opened, ['sse', 'sse', 'sse'].slice(0, opened.length));
+    assert.deepEqual(opened, ['sse', 'sse', 'sse']);
     assert.equal(server.calls.socket, 1); // the second subscription knows it from the first
   }
+});
+
+test('a refusal of the last transport is not final while others are left out', patience, async (t) => {
+  const server = await play(t, { sse(stream, n) {
+    stream.write(event(n));
+    stream.end();
+  } });
+  const { subscription, opened } = follow(new Client(server.url, { transports: ['sse', 'poll'] }), { after: 0 });
+  const events = await take(subscription, 5); // three cuts, and a server without long-poll
+  assert.deepEqual(events.map((e) => e.last), [1, 2, 3, 4, 5]);
+  assert.equal(opened.length, 5);
+  assert.ok(server.requests.some((r) => r.path === '/v1/poll'));
 });
 
 test('a WebSocket that is accepted and then says nothing gives way', patience, async (t) => {
