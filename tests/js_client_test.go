@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/postbus/postbus/internal/postgres/embedded"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
@@ -27,7 +28,8 @@ func nodeTests(t *testing.T, pattern string, variables ...string) *exec.Cmd {
 	if len(files) == 0 {
 		t.Fatalf("no tests match %s", pattern)
 	}
-	args := []string{"--experimental-websocket", "--no-warnings", "--test"}
+	// What a failed test leaves open must not keep the run from its end.
+	args := []string{"--experimental-websocket", "--no-warnings", "--test-force-exit", "--test"}
 	for _, file := range files {
 		relative, err := filepath.Rel(javaScriptClient, file)
 		must(t, err)
@@ -39,9 +41,16 @@ func nodeTests(t *testing.T, pattern string, variables ...string) *exec.Cmd {
 	return cmd
 }
 
-// passed fails the test with what Node's runner says of those that failed.
+// enough bounds a run of many tests of Node's.
+const enough = 10 * patience
+
+// passed waits for the end of a run, and fails the test with what it says of those that failed.
 func passed(t *testing.T, p *program) {
 	t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(enough):
+	}
 	if code := p.code(t); code != 0 || !strings.Contains(p.stdout.String(), "\n# fail 0\n") {
 		t.Errorf("exit code %d\n%s", code, p.stdout.String())
 	}
@@ -105,11 +114,14 @@ func TestJavaScriptClient(t *testing.T) {
 
 	s := serve(t, url)
 	run := begin(t, nodeTests(t, "test/program/*.test.js", "POSTBUS_CONTROL=http://"+l.Addr().String()))
+	bound := time.After(enough)
 	for {
 		select {
 		case <-run.exited:
 			passed(t, run)
 			return
+		case <-bound:
+			t.Fatalf("the client's tests go on and on\n%s", run.stdout.String())
 		case o := <-orders:
 			s = obey(t, o, s, server, url)
 		}

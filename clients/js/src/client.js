@@ -87,7 +87,6 @@ export class Client {
       try {
         return await this.#sendOnce(body, messages.length, options.signal);
       } catch (error) {
-        options.signal?.throwIfAborted();
         if (!(error instanceof PostbusError)) throw error;
         const certain = notStored(error) || !curable(error);
         unknown ||= !certain;
@@ -96,7 +95,6 @@ export class Client {
           throw error;
         }
         await pause(delay.next(error.retryDelay), options.signal);
-        options.signal?.throwIfAborted();
       }
     }
   }

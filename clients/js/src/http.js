@@ -69,7 +69,6 @@ export class Http {
     const watch = new Watch(signal);
     watch.expect(ms, 'no answer');
     try {
-      watch.signal.throwIfAborted();
       return await textOf(await this.post(path, body, 'application/json', watch.signal));
     } catch (error) {
       throw watch.cause(error);

@@ -29,8 +29,8 @@ function valueEnd(text, at) {
     } else if (c === OPEN || c === OPEN_LIST) {
       depth++;
     } else if (c === CLOSE || c === CLOSE_LIST) {
-      if (depth === 0) return i; // of what the number or the word stands in
-      if (--depth === 0) return i + 1;
+      if (depth === 0) return i; // of what the value stands in
+      depth--;
     } else if (depth === 0 && (c === COMMA || c <= 0x20)) {
       return i;
     }

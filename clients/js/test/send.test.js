@@ -52,6 +52,12 @@ test('a refusal is not sent again, and says what it says', patience, async (t) =
   assert.equal(server.calls.send, 1);
 });
 
+test('what a proxy finds too large is not sent again', patience, async (t) => {
+  const server = await play(t, { send: ({ answer }) => answer(413, '<h1>Too large</h1>', { 'Content-Type': 'text/html' }) });
+  await assert.rejects(new Client(server.url).send(keyed), { status: 'INVALID_ARGUMENT', fromServer: false, outcomeUnknown: false });
+  assert.equal(server.calls.send, 1);
+});
+
 test('a refusal after an unknown try leaves the outcome unknown', patience, async (t) => {
   const server = await play(t, { send: ({ answer, cut }, n) => (n === 1 ? cut() : answer(400, told('INVALID_ARGUMENT', 3, 'INVALID_FIELD'))) });
   await assert.rejects(new Client(server.url).send(keyed), { status: 'INVALID_ARGUMENT', outcomeUnknown: true });

@@ -170,7 +170,8 @@ for (const transport of ['sse', 'websocket']) {
         socket.send(response(2, 2));
       },
     });
-    for await (const { last } of new Client(server.url, { transports: [transport] }).subscribe(['a'], { heartbeat: 1000, after: 0 })) {
+    const bus = new Client(server.url, { transports: [transport], openTimeout: 1000 });
+    for await (const { last } of bus.subscribe(['a'], { heartbeat: 1000, after: 0 })) {
       if (last === 2) break;
       await new Promise((resolve) => setTimeout(resolve, 3000)); // the reader's work
     }
@@ -244,6 +245,18 @@ test('a loop that breaks off goes on behind its last event, and there is one loo
   assert.deepEqual(await waiting, []);
 });
 
+test('a loop that is closed within a response gets no more of it', patience, async (t) => {
+  const server = await play(t, { socket: (socket) => socket.send(response(3, 1, 2, 3)) });
+  const bus = new Client(server.url);
+  const got = [];
+  const subscription = bus.subscribe(['a'], { after: 0 });
+  for await (const { last } of subscription) {
+    got.push(last);
+    subscription.close();
+  }
+  assert.deepEqual([got, subscription.last], [[1], 1]); // what was not taken must come again
+});
+
 test('a consumer that stalls holds bounded memory, and gets everything', patience, async (t) => {
   const [count, size] = [200, 200_000];
   const payload = 'x'.repeat(size);
@@ -265,7 +278,9 @@ test('a consumer that stalls holds bounded memory, and gets everything', patienc
     const opened = server.calls.socket;
     written = 0;
     const got = [];
-    for await (const { notification: { id, payload: { length } } } of new Client(server.url, { transports: [transport] }).subscribe(['a'], { after: 0 })) {
+    const onState = ({ state, error }) => assert.notEqual(state, 'waiting', `to be behind is no fault: ${error}`);
+    const subscription = new Client(server.url, { transports: [transport] }).subscribe(['a'], { after: 0, onState });
+    for await (const { notification: { id, payload: { length } } } of subscription) {
       got.push(id);
       assert.equal(length, size);
       if (got.length === 1) { // until nothing more is taken, by the client or by what lies between

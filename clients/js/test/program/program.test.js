@@ -69,7 +69,7 @@ for (const transport of TRANSPORTS) {
       const reading = take(subscription, count);
       const sending = (async () => {
         for (let i = 0; i < count; i++) {
-          if (i === 20 || i === 40) await happens(proxy, () => sleep(300));
+          if (i === count / 2) await happens(proxy, () => sleep(300));
           await send(bus, channel, i);
         }
       })();
