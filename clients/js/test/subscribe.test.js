@@ -188,7 +188,10 @@ test('from now on is the first response', patience, async (t) => {
       if (n === 1) stream.end();
     },
   });
-  assert.deepEqual(ids(await take(new Client(server.url, { transports: ['sse'] }).subscribe(['a']), 1)), [11]);
+  const errors = [];
+  const onState = ({ error }) => error && errors.push(error.message);
+  assert.deepEqual(ids(await take(new Client(server.url, { transports: ['sse'] }).subscribe(['a'], { onState }), 1)), [11]);
+  assert.deepEqual(errors, ['the server ended the stream']);
   assert.deepEqual(asked, [{ channels: ['a'] }, { channels: ['a'], after: 10 }]);
 });
 
