@@ -102,19 +102,6 @@ func (s *Service) grpcWay(to grpc.ServerStream) way {
 	return w
 }
 
-// walk gives a stream its batches until ctx ends, the node drains or give fails.
-func (s *Service) walk(ctx context.Context, w walking, to way) error {
-	open, err := s.open(ctx, w, to)
-	if open == nil {
-		return err
-	}
-	defer open.close()
-	if err != nil {
-		return err
-	}
-	return open.run(ctx)
-}
-
 // A way is how a stream's batches go out.
 type way struct {
 	give  func(dispatch.Batch) error  // on the stream's own goroutine

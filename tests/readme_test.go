@@ -18,11 +18,12 @@ type step struct{ command, prints string }
 
 // stepsOf returns the commands of a page, in their order: indented, behind a "$".
 func stepsOf(page string) (steps []step) {
-	inStep, continued := false, false
+	inStep, continued, blank := false, false, false
 	for line := range strings.Lines(page) {
 		code, indented := strings.CutPrefix(line, "    ")
 		if !indented {
-			inStep = false
+			blank = inStep && line == "\n"
+			inStep = blank
 			continue
 		}
 		if command, ok := strings.CutPrefix(code, "$ "); ok {
@@ -33,6 +34,10 @@ func stepsOf(page string) (steps []step) {
 			continue
 		}
 		last := &steps[len(steps)-1]
+		if blank && !continued {
+			last.prints += "\n" // it is one of what is printed
+		}
+		blank = false
 		if continued {
 			last.command += code
 			continued = strings.HasSuffix(code, "\\\n")
@@ -66,7 +71,7 @@ func blockBehind(t *testing.T, page, sentence string) string {
 func printed(prints string) *regexp.Regexp {
 	pattern := regexp.QuoteMeta(prints)
 	pattern = regexp.MustCompile(`"sent_at":"[^"]*"`).ReplaceAllLiteralString(pattern, `"sent_at":"20[^"]+Z"`)
-	return regexp.MustCompile("^" + strings.ReplaceAll(pattern, "…", `[^\n]*`) + "$")
+	return regexp.MustCompile("^" + strings.ReplaceAll(pattern, "…", `[^\n]*`) + "\n*$")
 }
 
 // grpcurlPath builds grpcurl once.
@@ -163,6 +168,6 @@ func (r *runningStep) expect(t *testing.T, prints string) {
 	want := printed(prints)
 	r.await(t, &r.Stdout, "all its lines", func(text string) bool { return strings.Count(text, "\n") >= strings.Count(prints, "\n") })
 	if got := r.Stdout.String(); !want.MatchString(got) {
-		t.Errorf("$ %s\nprints\n%s\nand README.md says\n%s", r.command, got, prints)
+		t.Errorf("$ %s\nprints\n%s\nand the page says\n%s", r.command, got, prints)
 	}
 }

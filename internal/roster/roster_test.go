@@ -2,6 +2,7 @@ package roster
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 )
@@ -45,7 +46,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	r.Add("stays")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.Wait(ctx); err != context.Canceled {
+	if err := r.Wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
