@@ -64,7 +64,7 @@ vuln: ## check dependencies for known vulnerabilities
 
 .PHONY: fuzz
 fuzz: ## fuzz whatever parses what the network brings, 30 s each (FUZZTIME)
-	@for p in service client; do \
+	@for p in service service/odoo client; do \
 		for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -d' ' -f2); do \
 			go test ./$$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) -parallel 1 || exit 1; done; done
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,8 +24,9 @@ const endPatience = 15 * time.Second
 type process struct {
 	cmd    *exec.Cmd
 	said   *lastWords
-	exited chan struct{} // closed when it has ended; then err is set
-	err    error
+	exited chan struct{} // closed when it has ended
+	asked  atomic.Bool   // to end
+	told   atomic.Bool   // by an error, that it has ended too soon
 }
 
 // startProcess starts cmd, which must have been made with exec.CommandContext.
@@ -34,7 +36,10 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.said
 	}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Cancel = func() error {
+		p.asked.Store(true)
+		return cmd.Process.Signal(syscall.SIGTERM)
+	}
 	cmd.WaitDelay = endPatience
 	// A terminal's Ctrl-C is for the bench, which ends its children in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -42,7 +47,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 		return nil, err
 	}
 	go func() {
-		p.err = cmd.Wait()
+		_ = cmd.Wait() // ProcessState has it
 		close(p.exited)
 	}()
 	return p, nil
@@ -73,20 +78,42 @@ func (p *process) until(ctx context.Context, state string, reached func() bool) 
 
 // failure is the error of a process that ended too soon. It must have exited.
 func (p *process) failure() error {
-	return fmt.Errorf("%s ended: %w: %s", p.cmd.Args[0], p.err, p.said.text())
+	p.told.Store(true)
+	return fmt.Errorf("%s ended by itself, %s: %s", p.cmd.Args[0], p.cmd.ProcessState, p.said.text())
 }
 
-// end asks the process to end, waits for it, and kills it when that takes too long.
+// end asks the process to end, waits for it, and kills it when that takes too long. An
+// error, too: it had ended by itself, and nobody has been told yet.
 func (p *process) end() error {
+	if err := p.untoldFailure(); err != nil {
+		return err
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	return p.wait()
 }
 
+// untoldFailure is called when the process is to end now.
+func (p *process) untoldFailure() error {
+	select {
+	case <-p.exited:
+		if !p.asked.Load() && !p.told.Load() {
+			return p.failure()
+		}
+	default:
+		p.asked.Store(true)
+	}
+	return nil
+}
+
+// wait waits for the end. That of a process which crashes meanwhile is an error.
 func (p *process) wait() error {
 	select {
 	case <-p.exited:
+		if p.crashed() && !p.told.Load() {
+			return p.failure()
+		}
 		return nil
 	case <-time.After(endPatience):
 	}
@@ -96,6 +123,14 @@ func (p *process) wait() error {
 	}
 	<-p.exited
 	return err
+}
+
+// crashed says that a process was ended by a panic, or by a signal that nobody sent it: its
+// connections break before its end is seen.
+func (p *process) crashed() bool {
+	const panicked = 2 // Go's exit code
+	status, _ := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return status.ExitStatus() == panicked || status.Signaled() && status.Signal() != syscall.SIGTERM
 }
 
 // A part is this program as another process. It says "ready" (and where), answers
@@ -170,8 +205,9 @@ func (c *part) line(patience time.Duration) (string, error) {
 }
 
 func (c *part) end() error {
+	failed := c.process.untoldFailure()
 	_ = c.in.Close() // closed already when the process has ended
-	return errors.Join(c.process.wait(), c.pipe.Close())
+	return errors.Join(failed, c.process.wait(), c.pipe.Close())
 }
 
 // lastWords keep the end of what a process writes, for the error when it fails.
@@ -180,7 +216,7 @@ type lastWords struct {
 	words []byte
 }
 
-const lastWordsLimit = 2 << 10
+const lastWordsLimit = 8 << 10 // a panic begins with what matters
 
 // Write never fails.
 func (l *lastWords) Write(text []byte) (int, error) {

@@ -185,12 +185,17 @@ FROM (
     SELECT b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at, b.expires_at,
            sum(coalesce(octet_length(b.json), octet_length(b.bin))) OVER (ORDER BY b.id ROWS UNBOUNDED PRECEDING)
            - coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes_before
-    FROM postbus.bus b WHERE b.id > $1::bigint ORDER BY b.id LIMIT $2::integer
-) t WHERE t.bytes_before < $3::bigint ORDER BY t.id
+    FROM postbus.bus b
+    WHERE b.id > $1::bigint
+      AND CASE WHEN b.id - $1::bigint <= 8 * octet_length($2::bytea)
+               THEN get_bit($2::bytea, b.id - $1::bigint - 1) = 0 ELSE true END
+    ORDER BY b.id LIMIT $3::integer
+) t WHERE t.bytes_before < $4::bigint ORDER BY t.id
 `
 
 type ReadTailParams struct {
 	After int64
+	Held  []byte
 	Rows  int32
 	Bytes int64
 }
@@ -208,8 +213,14 @@ type ReadTailRow struct {
 }
 
 // bus_pkey, from after on; the state's only row by its primary key. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
+// held has a bit for each id from after + 1 on, the lowest first: 1 for what is left out. Its rows are passed by, not sent.
 func (q *Queries) ReadTail(ctx context.Context, arg ReadTailParams) ([]ReadTailRow, error) {
-	rows, err := q.db.Query(ctx, readTail, arg.After, arg.Rows, arg.Bytes)
+	rows, err := q.db.Query(ctx, readTail,
+		arg.After,
+		arg.Held,
+		arg.Rows,
+		arg.Bytes,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +238,93 @@ func (q *Queries) ReadTail(ctx context.Context, arg ReadTailParams) ([]ReadTailR
 			&i.SentAt,
 			&i.Life,
 			&i.TrimmedTo,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const readTailOf = `-- name: ReadTailOf :many
+WITH seen AS MATERIALIZED (
+    SELECT b.id, b.channel IN (SELECT unnest($2::text[])) AS wanted, b.expires_at IS NULL AS stays,
+           coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes
+    FROM postbus.bus b
+    WHERE b.id > $3::bigint
+      AND CASE WHEN b.id - $3::bigint <= 8 * octet_length($4::bytea)
+               THEN get_bit($4::bytea, b.id - $3::bigint - 1) = 0 ELSE true END
+    ORDER BY b.id LIMIT $5::integer
+), summed AS (
+    SELECT n.id, sum(n.bytes) OVER (ORDER BY n.id ROWS UNBOUNDED PRECEDING) - n.bytes AS bytes_before FROM seen n WHERE n.wanted
+)
+SELECT s.trimmed_to,
+       (CASE WHEN row_number() OVER (ORDER BY b.id) = 1 THEN (SELECT array_agg(n.id ORDER BY n.id) FROM seen n WHERE NOT n.wanted) END)::bigint[] AS hollow,
+       w.id AS witness, w.sent_at AS witness_sent_at,
+       b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at,
+       coalesce(extract(epoch FROM b.expires_at - clock_timestamp()), 'Infinity')::double precision AS life
+FROM postbus.state s
+LEFT JOIN postbus.bus w ON w.id = (SELECT max(n.id) FROM seen n WHERE n.stays AND NOT n.wanted)
+LEFT JOIN postbus.bus b ON b.id IN (SELECT k.id FROM summed k WHERE k.bytes_before < $1::bigint)
+WHERE s.one ORDER BY b.id
+`
+
+type ReadTailOfParams struct {
+	Bytes    int64
+	Channels []string
+	After    int64
+	Held     []byte
+	Rows     int32
+}
+
+type ReadTailOfRow struct {
+	TrimmedTo     int64
+	Hollow        []int64
+	Witness       *int64
+	WitnessSentAt *time.Time
+	ID            *int64
+	Channel       *string
+	Type          *string
+	Json          *string
+	Bin           []byte
+	Headers       []byte
+	SentAt        *time.Time
+	Life          float64
+}
+
+// bus_pkey, from after on, and again for the rows that are sent: those of channels, cut as ReadTail cuts. Of the others the ids alone, in
+// the first row, and their newest that only retention may remove. One row without an id when none is sent.
+func (q *Queries) ReadTailOf(ctx context.Context, arg ReadTailOfParams) ([]ReadTailOfRow, error) {
+	rows, err := q.db.Query(ctx, readTailOf,
+		arg.Bytes,
+		arg.Channels,
+		arg.After,
+		arg.Held,
+		arg.Rows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReadTailOfRow
+	for rows.Next() {
+		var i ReadTailOfRow
+		if err := rows.Scan(
+			&i.TrimmedTo,
+			&i.Hollow,
+			&i.Witness,
+			&i.WitnessSentAt,
+			&i.ID,
+			&i.Channel,
+			&i.Type,
+			&i.Json,
+			&i.Bin,
+			&i.Headers,
+			&i.SentAt,
+			&i.Life,
 		); err != nil {
 			return nil, err
 		}

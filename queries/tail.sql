@@ -20,6 +20,7 @@ SELECT coalesce(pg_sequence_last_value('postbus.bus_id_seq'), 0)::bigint AS last
 
 -- name: ReadTail :many
 -- bus_pkey, from after on; the state's only row by its primary key. The sum is of stored sizes: a row that the cut leaves out is never fetched from its TOAST table.
+-- held has a bit for each id from after + 1 on, the lowest first: 1 for what is left out. Its rows are passed by, not sent.
 SELECT t.id, t.channel, t.type, t.json, t.bin, t.headers, t.sent_at,
        coalesce(extract(epoch FROM t.expires_at - clock_timestamp()), 'Infinity')::double precision AS life,
        (SELECT s.trimmed_to FROM postbus.state s WHERE s.one)::bigint AS trimmed_to
@@ -27,8 +28,36 @@ FROM (
     SELECT b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at, b.expires_at,
            sum(coalesce(octet_length(b.json), octet_length(b.bin))) OVER (ORDER BY b.id ROWS UNBOUNDED PRECEDING)
            - coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes_before
-    FROM postbus.bus b WHERE b.id > sqlc.arg(after)::bigint ORDER BY b.id LIMIT sqlc.arg(rows)::integer
+    FROM postbus.bus b
+    WHERE b.id > sqlc.arg(after)::bigint
+      AND CASE WHEN b.id - sqlc.arg(after)::bigint <= 8 * octet_length(sqlc.arg(held)::bytea)
+               THEN get_bit(sqlc.arg(held)::bytea, b.id - sqlc.arg(after)::bigint - 1) = 0 ELSE true END
+    ORDER BY b.id LIMIT sqlc.arg(rows)::integer
 ) t WHERE t.bytes_before < sqlc.arg(bytes)::bigint ORDER BY t.id;
+
+-- name: ReadTailOf :many
+-- bus_pkey, from after on, and again for the rows that are sent: those of channels, cut as ReadTail cuts. Of the others the ids alone, in
+-- the first row, and their newest that only retention may remove. One row without an id when none is sent.
+WITH seen AS MATERIALIZED (
+    SELECT b.id, b.channel IN (SELECT unnest(sqlc.arg(channels)::text[])) AS wanted, b.expires_at IS NULL AS stays,
+           coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes
+    FROM postbus.bus b
+    WHERE b.id > sqlc.arg(after)::bigint
+      AND CASE WHEN b.id - sqlc.arg(after)::bigint <= 8 * octet_length(sqlc.arg(held)::bytea)
+               THEN get_bit(sqlc.arg(held)::bytea, b.id - sqlc.arg(after)::bigint - 1) = 0 ELSE true END
+    ORDER BY b.id LIMIT sqlc.arg(rows)::integer
+), summed AS (
+    SELECT n.id, sum(n.bytes) OVER (ORDER BY n.id ROWS UNBOUNDED PRECEDING) - n.bytes AS bytes_before FROM seen n WHERE n.wanted
+)
+SELECT s.trimmed_to,
+       (CASE WHEN row_number() OVER (ORDER BY b.id) = 1 THEN (SELECT array_agg(n.id ORDER BY n.id) FROM seen n WHERE NOT n.wanted) END)::bigint[] AS hollow,
+       w.id AS witness, w.sent_at AS witness_sent_at,
+       b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at,
+       coalesce(extract(epoch FROM b.expires_at - clock_timestamp()), 'Infinity')::double precision AS life
+FROM postbus.state s
+LEFT JOIN postbus.bus w ON w.id = (SELECT max(n.id) FROM seen n WHERE n.stays AND NOT n.wanted)
+LEFT JOIN postbus.bus b ON b.id IN (SELECT k.id FROM summed k WHERE k.bytes_before < sqlc.arg(bytes)::bigint)
+WHERE s.one ORDER BY b.id;
 
 -- name: Holders :many
 -- The server's lock table: who holds what an INSERT into the log takes before its ids and keeps until it is visible or void.

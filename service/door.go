@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -44,7 +45,7 @@ func (d *door) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		g := &guest{Conn: conn, door: d}
-		if d.takeIn() {
+		if d.takeIn() == nil {
 			g.at = inside
 			return g, nil
 		}
@@ -60,16 +61,17 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-// takeIn takes a place of this door, and one of both doors together.
-func (d *door) takeIn() bool {
+// takeIn takes a place of this door, and one of both doors together, or returns which of
+// the two budgets is spent.
+func (d *door) takeIn() (spent *budget) {
 	if !d.inside.take(1) {
-		return false
+		return d.inside
 	}
 	if !d.service.guests.take(1) {
 		d.inside.give(1)
-		return false
+		return &d.service.guests
 	}
-	return true
+	return nil
 }
 
 // Where a guest is.
@@ -94,7 +96,7 @@ type guest struct {
 
 	mu     sync.Mutex // guards what follows
 	at     place
-	told   bool        // that there is no room
+	spent  *budget     // why it was told that there is no room; nil: it was not
 	leaves *time.Timer // from the porch
 }
 
@@ -103,26 +105,53 @@ type guest struct {
 func (g *guest) admitted() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.at == onPorch && g.door.takeIn() {
-		g.leaves.Stop()
-		g.door.porch.give(1)
-		g.at = inside
+	if g.at != onPorch {
+		return g.at == inside
 	}
-	g.told = g.at != inside
-	return g.at == inside
+	if g.spent = g.door.takeIn(); g.spent != nil {
+		return false
+	}
+	g.leaveLocked()
+	g.at = inside
+	return true
 }
 
-// expire ends a guest that is still on the porch.
+// noRoom is what a guest that is not admitted is told.
+func (g *guest) noRoom() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.door.service.errTooManyConnections(g.spent)
+}
+
+// expire ends a guest that is still on the porch, which from then on moves in no more
+// (TestGuestIsTakenInOrEndedNeverBoth).
 func (g *guest) expire() {
 	g.mu.Lock()
-	at, told := g.at, g.told
-	g.mu.Unlock()
-	if at == onPorch {
-		if !told {
-			g.door.service.counts.faults[ReasonTooManyConnections].Add(1)
-		}
-		_ = g.Close() // its server sees that it has ended
+	onIt, told := g.at == onPorch, g.spent != nil
+	if onIt {
+		g.leaveLocked()
 	}
+	g.mu.Unlock()
+	if !onIt {
+		return
+	}
+	if !told {
+		g.door.service.counts.faults[ReasonTooManyConnections].Add(1)
+	}
+	_ = g.Conn.Close() // its server sees that it has ended
+}
+
+// leaveLocked gives a guest's place back.
+func (g *guest) leaveLocked() {
+	switch g.at {
+	case inside:
+		g.door.inside.give(1)
+		g.door.service.guests.give(1)
+	case onPorch:
+		g.leaves.Stop()
+		g.door.porch.give(1)
+	}
+	g.at = outside
 }
 
 // Read implements net.Conn.
@@ -135,17 +164,18 @@ func (g *guest) Read(p []byte) (int, error) {
 // Close implements net.Conn.
 func (g *guest) Close() error {
 	g.mu.Lock()
-	switch g.at {
-	case inside:
-		g.door.inside.give(1)
-		g.door.service.guests.give(1)
-	case onPorch:
-		g.leaves.Stop()
-		g.door.porch.give(1)
-	}
-	g.at = outside
+	g.leaveLocked()
 	g.mu.Unlock()
 	return g.Conn.Close()
+}
+
+// CloseWrite closes the connection for writing alone, so that a last word is read before the
+// end.
+func (g *guest) CloseWrite() error {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // RemoteAddr implements net.Conn. The address, which both servers and TLS hand on, is

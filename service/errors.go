@@ -152,9 +152,14 @@ func faultOf(err error) *fault {
 
 // The faults of the bounds that are met before a request is read.
 
-func (s *Service) errTooManyConnections() error {
-	return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyConnections, retry: 5 * time.Second,
-		message: fmt.Sprintf("%d connections are open, the most allowed", s.opts.MaxConnections)}
+// errTooManyConnections names the bound that was spent when a guest asked for room; nil:
+// the guest has left.
+func (s *Service) errTooManyConnections(spent *budget) error {
+	message := fmt.Sprintf("%d connections of this listener are open, the most allowed", s.opts.MaxConnections)
+	if spent == &s.guests {
+		message = fmt.Sprintf("%d connections of both listeners are open, the most that the node has descriptors for", s.opts.MaxGuests)
+	}
+	return &fault{code: codes.ResourceExhausted, reason: ReasonTooManyConnections, retry: 5 * time.Second, message: message}
 }
 
 func (s *Service) errTooManyRequests() error {

@@ -8,20 +8,16 @@ import (
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/protobuf/proto"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
-	"github.com/postbus/postbus/internal/dispatch"
 )
 
-// An exchange is one unary JSON request on its way through the gateway. It carries what
-// the generated code would lose: the typed error of reading a request, of which
-// that keeps only the text, and a poll's shared notifications, each with its JSON,
-// which a protobuf response would copy.
+// An exchange is one JSON request on its way through the gateway. It carries what the
+// generated code would lose: the typed error of reading a request, of which that keeps
+// only the text.
 type exchange struct {
-	in     *incoming       // the request
-	unread error           // why it could not be read
-	batch  *dispatch.Batch // the answer of a poll
+	in     *incoming // the request
+	unread error     // why it could not be read
 }
 
 type exchangeKey struct{}
@@ -33,30 +29,23 @@ type exchangeBody struct {
 	exchange *exchange
 }
 
-// newGateway returns the gateway of the unary routes, in this process. A request must
-// have passed gate.
+// newGateway returns the gateway of Send, in this process. A request must have passed gate.
 func (s *Service) newGateway() (*runtime.ServeMux, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonForm{reader: jsonReader{&s.limits}}),
 		runtime.WithErrorHandler(s.gatewayError),
 		runtime.WithRoutingErrorHandler(s.gatewayRoutingError),
-		runtime.WithForwardResponseRewriter(func(ctx context.Context, resp proto.Message) (any, error) {
-			if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.batch != nil {
-				return x.batch, nil
-			}
-			return resp, nil
-		}),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithWriteContentLength(),
 	)
-	if err := postbusv1.RegisterBusServiceHandlerServer(context.Background(), mux, inProcess{s: s}); err != nil {
+	if err := postbusv1.RegisterBusServiceHandlerServer(context.Background(), mux, s); err != nil {
 		return nil, fmt.Errorf("register the gateway: %w", err)
 	}
 	return mux, nil
 }
 
-// throughGateway answers a unary request.
+// throughGateway answers a request.
 func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) {
 	x := &exchange{in: in}
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
@@ -76,42 +65,13 @@ func (s *Service) gatewayRoutingError(_ context.Context, _ *runtime.ServeMux, _ 
 	s.refuseHTTP(w, r, errNotFound(r.URL.Path))
 }
 
-// inProcess is the service as the gateway calls it.
-type inProcess struct {
-	postbusv1.UnimplementedBusServiceServer
-	s *Service
-}
-
-// Send implements BusServiceServer.
-func (p inProcess) Send(ctx context.Context, req *postbusv1.SendRequest) (*postbusv1.SendResponse, error) {
-	return p.s.Send(ctx, req)
-}
-
-// Poll implements BusServiceServer; the answer is in the exchange.
-func (p inProcess) Poll(ctx context.Context, req *postbusv1.PollRequest) (resp *postbusv1.PollResponse, err error) {
-	defer p.s.finish(ctx, "Poll", &err)
-	x, ok := ctx.Value(exchangeKey{}).(*exchange)
-	if !ok {
-		return nil, errors.New("poll without an exchange")
-	}
-	batch, err := p.s.pollRequest(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	x.batch = &batch
-	return new(postbusv1.PollResponse), nil
-}
-
 // jsonForm is the gateway's marshaler: not protojson, but the form that openapi.json
 // describes.
 type jsonForm struct{ reader jsonReader }
 
 // Marshal writes a response.
 func (f jsonForm) Marshal(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case *dispatch.Batch:
-		return append(appendBatch(nil, *v), '\n'), nil
-	case *postbusv1.SendResponse:
+	if v, ok := v.(*postbusv1.SendResponse); ok {
 		return append(appendResults(nil, v), '\n'), nil
 	}
 	return nil, fmt.Errorf("no JSON form of %T", v)
@@ -119,11 +79,8 @@ func (f jsonForm) Marshal(v any) ([]byte, error) {
 
 // Unmarshal reads a request.
 func (f jsonForm) Unmarshal(data []byte, v any) error {
-	switch v := v.(type) {
-	case *postbusv1.SendRequest:
+	if v, ok := v.(*postbusv1.SendRequest); ok {
 		return f.reader.send(data, v)
-	case *postbusv1.PollRequest:
-		return f.reader.poll(data, v)
 	}
 	return fmt.Errorf("no JSON form of %T", v)
 }

@@ -66,10 +66,12 @@ func (s *Service) SetHealthy(healthy bool) {
 
 // Drain makes grpc.health.v1 report NOT_SERVING for good, and ends its watches, which
 // never end by themselves and would hold up a graceful stop
-// (TestSIGTERMGivesEveryStreamItsLastAndEveryPollItsAnswer).
+// (TestSIGTERMGivesEveryStreamItsLastAndEveryPollItsAnswer). It ends the sockets of
+// Odoo's protocol, with code 1001.
 func (s *Service) Drain() {
 	s.health.Shutdown()
 	s.drain()
+	s.odoo.Drain()
 }
 
 // A watchedHealth is a health server whose watches end with draining.

@@ -14,16 +14,35 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/service/odoo"
 )
 
 // HTTPHandler returns the handler of everything that is reached by HTTP. HTTPServer has
 // the timeouts and bounds that it should run under.
 func (s *Service) HTTPHandler() http.Handler { return s.handler }
 
-// HTTPServer returns the server of HTTPHandler. It has no write timeout, since streams
-// stay; what it has to say, to nobody in particular, goes to the log as debug.
+// HTTPServer returns the server of HTTPHandler: HTTP/1.1, and HTTP/2 for clients that begin
+// with it. It has no write timeout, since streams stay; what it has to say, to nobody in
+// particular, goes to the log as debug.
+//
+// A peer of HTTP/2 that does not answer a ping within 30 s, sent after 30 s of silence,
+// is ended, as gRPC's is; one of HTTP/1.1 by TCP, whose keepalive Go's listener turns on.
 func (s *Service) HTTPServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{
+			// A client waits in silence above it, and goes by MaxReaders and
+			// MaxRequests below it.
+			MaxConcurrentStreams:          1_000,
+			MaxReadFrameSize:              16 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     256 << 10,
+			SendPingTimeout:               30 * time.Second,
+			PingTimeout:                   30 * time.Second,
+		},
 		Handler:           s.handler,
 		ReadHeaderTimeout: s.headerTimeout(),
 		IdleTimeout:       2 * time.Minute,
@@ -42,9 +61,17 @@ func (s *Service) headerTimeout() time.Duration { return min(10*time.Second, s.o
 
 // A route is one path of the JSON side.
 type route struct {
-	methods string                                                           // the Allow header
-	names   []string                                                         // of the query of a GET
-	serve   func(w http.ResponseWriter, r *http.Request, in *incoming) error // of JSON
+	methods string                                                                     // the Allow header
+	names   []string                                                                   // of the query of a GET
+	serve   func(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) // of JSON
+}
+
+// A pause is a request that has been read, and may wait for long before it is answered. Its
+// goroutine waits for as long, and keeps its stack: so what goes deep, reading and
+// answering, is done aside, and an idle reader keeps 4 KB of stack instead of 16.
+type pause struct {
+	wait func() error      // on the request's own goroutine; nothing is said in it but by a stream
+	end  func(error) error // with what wait returned; the error is one to refuse with
 }
 
 func (s *Service) newHandler() (http.Handler, error) {
@@ -52,85 +79,120 @@ func (s *Service) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	unary := func(w http.ResponseWriter, r *http.Request, in *incoming) error {
-		if r.Method == http.MethodGet { // its query has become a body
-			r = r.Clone(r.Context())
-			r.Method = http.MethodPost
-		}
-		throughGateway(gateway, w, r, in)
-		return nil
-	}
 	routes := map[string]route{
-		"/v1/send":      {methods: "POST", serve: unary},
-		"/v1/poll":      {methods: "GET, POST", names: []string{"channels", "after", "timeout", "max"}, serve: unary},
+		"/v1/send": {methods: "POST", serve: func(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
+			throughGateway(gateway, w, r, in)
+			return nil, nil
+		}},
+		"/v1/poll":      {methods: "GET, POST", names: []string{"channels", "after", "timeout", "max"}, serve: s.servePoll},
 		subscribePath:   {methods: "GET, POST", names: []string{"channels", "after", "heartbeat"}, serve: s.serveSubscribe},
 		"/openapi.json": {methods: "GET", names: []string{}, serve: serveOpenAPI},
 	}
+	beside, err := s.newOdoo()
+	if err != nil {
+		return nil, err
+	}
+	s.odoo = beside
 	gate := newGate(s.opts.AllowedHosts, s.opts.CORSOrigins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recoverHTTP(w, r)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if r.ContentLength != 0 {
-			// Of a request that is refused the server still reads the body, to find the
-			// next one. Not every ResponseWriter has deadlines; then the transport has
-			// its own.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.ReceiveTimeout))
-		}
-		if guest, _ := r.Context().Value(guestKey{}).(*guest); guest != nil && !guest.admitted() {
-			linger(w, r)
-			s.refuseHTTP(w, r, s.errTooManyConnections())
-			return
-		}
-		if err := gate.checkHost(r); err != nil {
-			s.refuseHTTP(w, r, err)
-			return
-		}
-		if r.URL.Path == odooPath {
-			s.serveOdoo(w, r)
-			return
-		}
-		if done, err := gate.checkOrigin(w, r); err != nil {
-			s.refuseHTTP(w, r, err)
-			return
-		} else if done {
-			return
-		}
-		if err := s.route(routes, w, r); err != nil {
-			s.refuseHTTP(w, r, err)
+		var waiting *pause
+		s.orRefuse(w, r, func() (err error) { waiting, err = s.beginHTTP(gate, routes, beside, w, r); return err })
+		if waiting != nil {
+			err := waiting.wait()
+			s.orRefuse(w, r, func() error { return waiting.end(err) })
 		}
 	}), nil
 }
 
+// orRefuse does something for a request, aside, and refuses with its error.
+func (s *Service) orRefuse(w http.ResponseWriter, r *http.Request, do func() error) {
+	_ = s.hands.aside(func() error {
+		if err := do(); err != nil {
+			s.refuseHTTP(w, r, err)
+		}
+		return nil
+	})
+}
+
+// beginHTTP admits and reads a request, and answers it unless that may take long. What the gate
+// sets comes before everything that a page should be able to read.
+func (s *Service) beginHTTP(gate *gate, routes map[string]route, beside *odoo.Handler, w http.ResponseWriter, r *http.Request) (*pause, error) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.ContentLength != 0 {
+		// Of a request that is refused the server still reads the body, to find the
+		// next one. Not every ResponseWriter has deadlines; then the transport has
+		// its own.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.ReceiveTimeout))
+	}
+	if err := gate.checkHost(r); err != nil {
+		return nil, err
+	}
+	isOdoo, anyOrigin := beside.Serves(r.URL.Path)
+	if !anyOrigin {
+		if done, err := gate.checkOrigin(w, r); done || err != nil {
+			return nil, err
+		}
+	}
+	if guest, _ := r.Context().Value(guestKey{}).(*guest); guest != nil && !guest.admitted() {
+		w.Header().Set("Connection", "close")
+		linger(w, r)
+		return nil, guest.noRoom()
+	}
+	if isOdoo {
+		p := beside.Begin(w, r)
+		if p == nil {
+			return nil, nil
+		}
+		return &pause{
+			wait: func() error { p.Wait(); return nil },
+			end:  func(error) error { p.End(); return nil },
+		}, nil
+	}
+	return s.route(routes, w, r)
+}
+
 // route finds r's route, reads its request, and serves it under the deadline that
 // Grpc-Timeout names.
-func (s *Service) route(routes map[string]route, w http.ResponseWriter, r *http.Request) error {
+func (s *Service) route(routes map[string]route, w http.ResponseWriter, r *http.Request) (waiting *pause, err error) {
 	to, ok := routes[r.URL.Path]
 	if !ok {
-		return errNotFound(r.URL.Path)
+		return nil, errNotFound(r.URL.Path)
 	}
 	if !allowed(to.methods, r.Method) {
-		return errMethod(r.Method, to.methods)
+		return nil, errMethod(r.Method, to.methods)
 	}
 	in, err := s.receive(w, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer in.release()
 	if in.data, err = s.requestBody(to, w, r, in); err != nil {
-		return err
+		return nil, err
 	}
 	timeout, err := grpcTimeout(r.Header)
 	if err != nil {
-		return err
-	}
-	if timeout > 0 {
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
-		defer cancel()
-		r = r.WithContext(ctx)
-		r.Header = r.Header.Clone()
-		r.Header.Del("Grpc-Timeout") // the gateway would count it again
+		return nil, err
 	}
 	in.keep = r.URL.Path == "/v1/send"
+	if timeout == 0 {
+		return to.serve(w, r, in)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer func() {
+		if waiting == nil {
+			cancel()
+			return
+		}
+		end := waiting.end
+		waiting.end = func(err error) error {
+			defer cancel()
+			return end(err)
+		}
+	}()
+	r = r.WithContext(ctx)
+	r.Header = r.Header.Clone()
+	r.Header.Del("Grpc-Timeout") // the gateway would count it again
 	return to.serve(w, r, in)
 }
 

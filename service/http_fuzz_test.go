@@ -2,7 +2,6 @@ package service
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -86,57 +85,6 @@ func FuzzQuery(f *testing.F) {
 		}
 		if (req.After != nil) != values.Has("after") || (req.Max != nil) != values.Has("max") || (req.Timeout != nil) != values.Has("timeout") {
 			t.Fatalf("%q became %s", query, data)
-		}
-	})
-}
-
-func FuzzOdoo(f *testing.F) {
-	for _, seed := range []string{
-		`{"id":1,"params":{"channels":["a","b"],"last":42,"options":{"bus_inactivity":337}}}`, `{"params":{"channels":"abc","last":false,"options":null}}`,
-		`{"params":{"channels":{"a":1},"last":null,"options":{"peek":true}}}`, `{"params":{"channels":["a"],"last":"0","options":{"peek":[]}}}`,
-		`{"params":{"channels":["\ud800"],"last":1e30}}`, `{"params":{"channels":[1],"last":"x"}}`, `{"params":{"channels":1}}`, `{"id":{"a":[]}}`, `[]`, `null`,
-		`{"params":{"channels":["a"],"last":0.5,"options":[1]}}`, `{"params":{"channels":["a"],"last":9223372036854775807}}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	s := newFuzzed()
-	s.requests.most, s.requestBytes.most, s.opts.ReceiveTimeout = 1, 16<<20, time.Minute
-	f.Fuzz(func(t *testing.T, body []byte) {
-		var params map[string]json.RawMessage
-		var id json.RawMessage
-		var err error
-		costs(t, len(body), func() {
-			r := httptest.NewRequest(http.MethodPost, odooPath, strings.NewReader(string(body)))
-			r.Header.Set("Content-Type", jsonType)
-			id, params, err = s.readOdoo(httptest.NewRecorder(), r)
-		})
-		if used := s.requests.used.Load() + s.requestBytes.used.Load(); used != 0 {
-			t.Fatalf("%d are not given back", used)
-		}
-		if err != nil {
-			wantRefusal(t, err)
-			return
-		}
-		if !json.Valid(body) || !json.Valid(id) || len(id) > odooIDMost {
-			t.Fatalf("accepted %q, id %q", body, id)
-		}
-		var p odooParams
-		costs(t, len(body), func() { p, err = odooParamsOf(params) })
-		if err != nil {
-			if raised := (*odooError)(nil); !errors.As(err, &raised) {
-				wantRefusal(t, err)
-			} else if raised.name == "" || raised.message == "" || len(raised.message) > 2_000 {
-				t.Fatalf("%+v", raised)
-			}
-			return
-		}
-		if p.after != nil && (*p.after < 0 || p.recent) {
-			t.Fatalf("%+v", p)
-		}
-		for _, channel := range p.channels {
-			if !utf8.ValidString(channel) {
-				t.Fatalf("channel %q", channel)
-			}
 		}
 	})
 }

@@ -63,7 +63,7 @@ func (in *incoming) body(w http.ResponseWriter, r *http.Request) ([]byte, error)
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		return whole.Bytes(), nil
 	}
-	w.Header().Set("Connection", "close")
+	endConnection(w, r)
 	var (
 		large *http.MaxBytesError
 		known *fault
@@ -110,10 +110,18 @@ const lingerTime = time.Second
 // body, into nothing, because one that still writes when the connection is closed does not
 // see the answer.
 func linger(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Connection", "close")
+	endConnection(w, r)
 	if r.ContentLength == 0 {
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
 	_, _ = io.Copy(io.Discard, r.Body) // as far as it comes
+}
+
+// endConnection has the connection end behind the answer, of which the rest of a body
+// would have to be read first. In HTTP/2 a body has no such hold on its connection.
+func endConnection(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
 }

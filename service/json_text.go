@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/jsonform"
 )
 
 const jsonType = "application/json"
@@ -126,7 +127,7 @@ func (t *jsonText) name(path string) (string, error) {
 	if err != nil {
 		return "", malformed(err)
 	}
-	if hasLoneSurrogate(t.data[before:t.dec.InputOffset()]) {
+	if jsonform.HasLoneSurrogate(t.data[before:t.dec.InputOffset()]) {
 		return "", bus.Invalid(bus.InvalidField, orBody(path), "a member's name has the escape of a lone surrogate")
 	}
 	name, _ := tok.(string)
@@ -155,9 +156,9 @@ func (t *jsonText) text(path string) (s string, present bool, err error) {
 // unquote returns the string that raw is.
 func unquote(path string, raw json.RawMessage) (string, error) {
 	if raw[0] != '"' {
-		return "", bus.Invalid(bus.InvalidField, path, "%s, must be a string", kindOfRaw(raw))
+		return "", bus.Invalid(bus.InvalidField, path, "%s, must be a string", jsonform.KindOf(raw))
 	}
-	if hasLoneSurrogate(raw) {
+	if jsonform.HasLoneSurrogate(raw) {
 		return "", bus.Invalid(bus.InvalidField, path, "has the escape of a lone surrogate")
 	}
 	var s string
@@ -189,54 +190,6 @@ func malformed(err error) error {
 	return bus.Invalid(bus.MalformedJSON, "", "the body is not JSON: %v", err)
 }
 
-// hasLoneSurrogate reports whether the strings in a JSON text have an escape of half a
-// surrogate pair. Such a string has no UTF-8, and Go would replace it in silence.
-func hasLoneSurrogate(text []byte) bool {
-	for i := 0; i+1 < len(text); i++ {
-		if text[i] != '\\' {
-			continue
-		}
-		i++
-		if text[i] != 'u' {
-			continue
-		}
-		switch half := hex4(text[i+1:]); {
-		case half >= 0xdc00 && half <= 0xdfff:
-			return true
-		case half >= 0xd800 && half <= 0xdbff:
-			rest := text[min(i+5, len(text)):]
-			if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' {
-				return true
-			}
-			if low := hex4(rest[2:]); low < 0xdc00 || low > 0xdfff {
-				return true
-			}
-			i += 6
-		}
-		i += 4
-	}
-	return false
-}
-
-// hex4 returns the number of four hexadecimal digits, -1 if text does not begin so.
-func hex4(text []byte) int {
-	if len(text) < 4 {
-		return -1
-	}
-	n := 0
-	for _, c := range text[:4] {
-		switch {
-		case c >= '0' && c <= '9':
-			n = n<<4 | int(c-'0')
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			n = n<<4 | int(c|0x20-'a'+10)
-		default:
-			return -1
-		}
-	}
-	return n
-}
-
 func kindOf(tok json.Token) string {
 	switch tok := tok.(type) {
 	case json.Delim:
@@ -249,22 +202,6 @@ func kindOf(tok json.Token) string {
 	case bool:
 		return "a boolean"
 	case nil:
-		return "null"
-	}
-	return "a number"
-}
-
-func kindOfRaw(raw json.RawMessage) string {
-	switch raw[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
 		return "null"
 	}
 	return "a number"

@@ -1,9 +1,7 @@
 package service
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -12,6 +10,7 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/dispatch"
+	"github.com/postbus/postbus/internal/jsonform"
 )
 
 // appendBatch appends the JSON form of a PollResponse or a SubscribeResponse. Each
@@ -35,7 +34,7 @@ func appendBatch(dst []byte, b dispatch.Batch) []byte {
 
 func appendGap(dst []byte, g *bus.Gap) []byte {
 	dst = append(dst, `{"reason":`...)
-	dst = appendString(dst, postbusv1.Gap_Reason(g.Reason).String())
+	dst = jsonform.AppendString(dst, postbusv1.Gap_Reason(g.Reason).String())
 	dst = append(dst, `,"after":`...)
 	dst = strconv.AppendInt(dst, int64(g.After), 10)
 	dst = append(dst, `,"until":`...)
@@ -50,65 +49,29 @@ func notificationJSON(n *bus.Notification) []byte {
 	b = append(b, `{"id":`...)
 	b = strconv.AppendInt(b, int64(n.ID), 10)
 	b = append(b, `,"channel":`...)
-	b = appendString(b, n.Channel)
+	b = jsonform.AppendString(b, n.Channel)
 	b = append(b, `,"type":`...)
-	b = appendString(b, n.Type)
+	b = jsonform.AppendString(b, n.Type)
 	b = append(b, ',')
 	if n.Binary != nil {
 		b = append(b, `"binary":`...)
-		b = appendBinary(b, n.Binary)
+		b = jsonform.AppendBinary(b, n.Binary)
 	} else {
 		b = append(b, `"payload":`...)
-		b = appendPayload(b, n.JSON)
+		b = jsonform.AppendPayload(b, n.JSON)
 	}
 	b = append(b, `,"headers":{`...)
 	for i, name := range slices.Sorted(maps.Keys(n.Headers)) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(b, name)
+		b = jsonform.AppendString(b, name)
 		b = append(b, ':')
-		b = appendString(b, n.Headers[name])
+		b = jsonform.AppendString(b, n.Headers[name])
 	}
 	b = append(b, `},"sent_at":"`...)
 	b = n.SentAt.UTC().AppendFormat(b, time.RFC3339Nano)
 	return append(b, `"}`...)
-}
-
-// appendPayload appends the tokens of a JSON text, without the white space between
-// them.
-func appendPayload(dst []byte, text string) []byte {
-	buf := bytes.NewBuffer(dst)
-	if err := json.Compact(buf, []byte(text)); err != nil {
-		// What was stored was valid. If the table was written past the bus all the
-		// same, the line around it must still be JSON.
-		return append(dst, "null"...)
-	}
-	return buf.Bytes()
-}
-
-func appendBinary(dst, data []byte) []byte {
-	dst = append(dst, '"')
-	dst = base64.StdEncoding.AppendEncode(dst, data)
-	return append(dst, '"')
-}
-
-// appendString appends s as a JSON string, without escapes for HTML.
-func appendString(dst []byte, s string) []byte {
-	plain := true
-	for i := 0; i < len(s) && plain; i++ {
-		plain = s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\'
-	}
-	if plain {
-		dst = append(dst, '"')
-		dst = append(dst, s...)
-		return append(dst, '"')
-	}
-	buf := bytes.NewBuffer(dst)
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a string into memory: it cannot fail
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }
 
 // appendResults appends the JSON form of a SendResponse.

@@ -10,10 +10,10 @@ const linesType = "application/x-ndjson"
 
 // serveLines is Subscribe as one JSON response a line. A fault behind the first line is a
 // last one, {"error":…}.
-func (s *Service) serveLines(w http.ResponseWriter, r *http.Request, in *incoming) error {
+func (s *Service) serveLines(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
 	walking, err := s.readWalking(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return s.serveStream(w, r, walking, body{
 		mediaType: linesType, form: formLine, opening: appendLine, batch: appendLine,

@@ -63,7 +63,7 @@ func TestOdooWaitsOnBehindAGap(t *testing.T) {
 	trimmed := trimmedLog(t, url)
 	n := start(t, url, nodeOptions{})
 	_, answer := n.do(t, "POST", "/longpolling/poll", `{"id":null,"params":{"channels":["c"],"last":4,"options":{"peek":true}}}`)
-	if want := `{"jsonrpc":"2.0","id":null,"result":{"notifications":[],"channels":["c"]}}`; string(answer) != want {
+	if want := `{"jsonrpc":"2.0","id":null,"result":{"notifications":[],"channels":[["postbus","c"],["postbus","broadcast"]]}}`; string(answer) != want {
 		t.Errorf("got %s, want %s", answer, want)
 	}
 	told := n.service.Stats().Gaps

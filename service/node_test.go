@@ -38,11 +38,13 @@ const longest = 30 * time.Second
 
 // nodeOptions are what a test changes of a node; zero values are the defaults.
 type nodeOptions struct {
-	WindowBytes  int
-	PageReaders  int
-	MaxReaders   int
-	CORSOrigins  []string
-	AllowedHosts []string
+	WindowBytes    int
+	PageReaders    int
+	MaxReaders     int
+	MaxConnections int
+	MaxRequests    int
+	CORSOrigins    []string
+	AllowedHosts   []string
 
 	ReceiveTimeout  time.Duration
 	MaxRequestBytes int
@@ -54,6 +56,7 @@ type node struct {
 	dispatcher *dispatch.Dispatcher
 	service    *service.Service
 	http       *httptest.Server
+	web        *http.Client // of do, lines and events
 	grpcAddr   string
 	client     postbusv1.BusServiceClient
 }
@@ -70,7 +73,8 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 	var err error
 	n.service, err = service.New(service.Options{
 		Dispatcher: n.dispatcher, Writer: writer, Recent: n.db, Logger: slog.New(slog.DiscardHandler),
-		MaxReaders: o.MaxReaders, CORSOrigins: o.CORSOrigins, AllowedHosts: o.AllowedHosts,
+		MaxReaders: o.MaxReaders, MaxConnections: o.MaxConnections, MaxRequests: o.MaxRequests,
+		CORSOrigins: o.CORSOrigins, AllowedHosts: o.AllowedHosts,
 		ReceiveTimeout: o.ReceiveTimeout, MaxRequestBytes: o.MaxRequestBytes,
 	})
 	must(t, err)
@@ -91,7 +95,10 @@ func start(t *testing.T, url string, o nodeOptions) *node {
 	run(func() error { return n.dispatcher.Run(ctx) })
 	run(func() error { return writer.Run(ctx) })
 	run(func() error { return server.Serve(listener) })
-	n.http = httptest.NewServer(n.service.HTTPHandler())
+	n.http = httptest.NewUnstartedServer(nil)
+	n.http.Listener, n.http.Config = n.service.HTTPListener(n.http.Listener), n.service.HTTPServer()
+	n.http.Start()
+	n.web = n.http.Client()
 	t.Cleanup(func() {
 		n.service.Drain()
 		n.dispatcher.Drain()
@@ -159,7 +166,7 @@ func (n *node) do(t *testing.T, method, path, body string, header ...string) (*h
 		}
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := n.http.Client().Do(req)
+	resp, err := n.web.Do(req)
 	must(t, err)
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
@@ -178,7 +185,7 @@ func (n *node) lines(t *testing.T, client *http.Client, query string) lineStream
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.http.URL+"/v1/subscribe?"+query, nil)
 	must(t, err)
-	resp, err := cmp.Or(client, n.http.Client()).Do(req)
+	resp, err := cmp.Or(client, n.web).Do(req)
 	must(t, err)
 	t.Cleanup(func() { resp.Body.Close() })
 	return lineStream{resp, bufio.NewReader(resp.Body)}

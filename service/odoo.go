@@ -1,191 +1,157 @@
 package service
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
+	"context"
+	"fmt"
+	"math/rand/v2"
 	"mime"
 	"net/http"
-	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/dispatch"
+	"github.com/postbus/postbus/service/odoo"
 )
 
-// Odoo's long-poll as its versions 13 to 15 speak it, answered in the shape of 15. It is
-// an adapter of poll of its own, not an envelope around the JSON route: its cursor
-// knows "the last 50 seconds", its answers have another shape, and a gap, for which it
-// has no place, must not end the wait, since its clients ask again without a pause.
-const (
-	odooPath   = "/longpolling/poll"
-	odooWait   = 50 * time.Second
-	odooRecent = 50 * time.Second // what a client that knows nothing is given
-	odooIDMost = 255              // bytes of a request's id
-)
+// An odooCore is the Service as Odoo's protocol sees it. Its polls and streams are the
+// service's own, behind adapters of their own and not behind an envelope around the JSON
+// routes: their cursor knows "the last 50 seconds", and their answers have another shape.
+type odooCore struct{ *Service }
 
 // odooNobody is what a client without channels reads: nobody can send to a reserved
 // channel, and so it waits as Odoo's own server has it wait, drained and counted
 // like every other.
-const odooNobody = bus.ReservedChannels + "nobody"
+var odooNobody = []string{bus.ReservedChannels + "nobody"}
 
-// serveOdoo answers a JSON-RPC request, whatever its method, from any origin.
-func (s *Service) serveOdoo(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Allow-Methods", "POST")
-	if r.Method == http.MethodOptions {
-		h.Set("Access-Control-Max-Age", "86400")
-		h.Set("Access-Control-Allow-Headers", "Origin, X-Requested-With, Content-Type, Accept, Authorization")
-		return
-	}
-	id, params, err := s.readOdoo(w, r)
-	if err != nil {
-		s.refuseHTTP(w, r, err)
-		return
-	}
-	answer := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
-	if result, err := s.pollOdoo(r, params); err != nil {
-		answer = append(answer, `,"error":`...)
-		answer = append(answer, s.odooFault(r, err)...)
-	} else {
-		answer = append(answer, `,"result":`...)
-		answer = append(answer, result...)
-	}
-	h.Set("Content-Type", jsonType)
-	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(answer, '}')) // nobody to tell if the caller is gone
+func (s *Service) newOdoo() (*odoo.Handler, error) {
+	o := s.opts.Odoo
+	o.Core, o.Logger = odooCore{s}, s.log
+	return odoo.New(o)
 }
 
-// readOdoo reads the envelope. Its id comes back as it is.
-func (s *Service) readOdoo(w http.ResponseWriter, r *http.Request) (id json.RawMessage, params map[string]json.RawMessage, err error) {
+// Receive implements odoo.Core.
+func (c odooCore) Receive(w http.ResponseWriter, r *http.Request) (body []byte, done func(), err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != jsonType && kind != "application/json-rpc" {
 		return nil, nil, &fault{code: codes.InvalidArgument, reason: ReasonUnsupportedMediaType,
 			message: "Content-Type must be application/json or application/json-rpc"}
 	}
-	in, err := s.receive(w, r)
+	in, err := c.receive(w, r)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer in.release()
-	body, err := in.body(w, r)
-	if err != nil {
+	if body, err = in.body(w, r); err != nil {
+		in.release()
 		return nil, nil, err
 	}
-	if !utf8.Valid(body) {
-		return nil, nil, bus.Invalid(bus.MalformedJSON, "", "the body is not valid UTF-8")
-	}
-	if !json.Valid(body) {
-		return nil, nil, bus.Invalid(bus.MalformedJSON, "", "the body is not JSON: %s", bus.JSONFault(body))
-	}
-	var envelope map[string]json.RawMessage
-	if json.Unmarshal(body, &envelope) != nil || envelope == nil {
-		return nil, nil, bus.Invalid(bus.InvalidField, "body", "must be an object")
-	}
-	if raw, ok := envelope["params"]; ok {
-		if json.Unmarshal(raw, &params) != nil || params == nil {
-			return nil, nil, bus.Invalid(bus.InvalidField, "params", "%s, must be an object", kindOfRaw(raw))
-		}
-	}
-	if id = envelope["id"]; id == nil {
-		id = json.RawMessage("null")
-	}
-	if len(id) > odooIDMost { // it is kept for as long as the poll waits
-		return nil, nil, bus.Invalid(bus.InvalidField, "id", "%d bytes, at most %d", len(id), odooIDMost)
-	}
-	return id, params, nil
+	return body, in.release, nil
 }
 
-// pollOdoo returns the JSON of a result.
-func (s *Service) pollOdoo(r *http.Request, params map[string]json.RawMessage) ([]byte, error) {
-	p, err := odooParamsOf(params)
+// CheckChannels implements odoo.Core.
+func (c odooCore) CheckChannels(channels []string) error {
+	if len(channels) == 0 {
+		return nil
+	}
+	if vs := c.limits.CheckChannels("channels", channels); len(vs) > 0 {
+		return &bus.InvalidError{Reason: bus.InvalidField, Violations: vs}
+	}
+	return nil
+}
+
+func orNobody(channels []string) []string {
+	if len(channels) == 0 {
+		return odooNobody
+	}
+	return unique(channels)
+}
+
+// Poll implements odoo.Core.
+func (c odooCore) Poll(ctx context.Context, p odoo.Poll) (dispatch.Batch, error) {
+	return c.poll(ctx, readingOfOdoo(p), enoughForOdoo(p))
+}
+
+func readingOfOdoo(p odoo.Poll) reading {
+	return reading{channels: orNobody(p.Channels), after: p.After, max: maxPollMax, wait: p.Wait}
+}
+
+func enoughForOdoo(p odoo.Poll) func(dispatch.Batch) bool {
+	return func(b dispatch.Batch) bool { return len(b.Notifications) > 0 || p.Gap && b.Gap != nil }
+}
+
+// Open implements odoo.Core.
+func (c odooCore) Open(ctx context.Context, p odoo.Poll) (odoo.Polling, error) {
+	opened, err := c.openPoll(ctx, readingOfOdoo(p), enoughForOdoo(p))
 	if err != nil {
 		return nil, err
 	}
-	read := reading{channels: []string{odooNobody}, after: p.after, max: maxPollMax, wait: odooWait}
-	if len(p.channels) > 0 {
-		if vs := s.limits.CheckChannels("channels", p.channels); len(vs) > 0 {
-			return nil, &bus.InvalidError{Reason: bus.InvalidField, Violations: vs}
-		}
-		read.channels = unique(p.channels)
-	}
-	if p.peek {
-		read.wait = 0
-	}
-	if p.recent && s.opts.Recent != nil {
-		after, err := s.opts.Recent.IDBefore(r.Context(), odooRecent)
-		if err != nil {
-			return nil, err
-		}
-		read.after = &after
-	}
-	batch, err := s.poll(r.Context(), read, func(b dispatch.Batch) bool { return len(b.Notifications) > 0 })
-	if err != nil {
+	return odooPolling{opened}, nil
+}
+
+type odooPolling struct{ *polling }
+
+// Await implements odoo.Polling.
+func (p odooPolling) Await(ctx context.Context) error { return p.await(ctx) }
+
+// Batch implements odoo.Polling.
+func (p odooPolling) Batch() dispatch.Batch { return p.batch }
+
+// Enter implements odoo.Core.
+func (c odooCore) Enter() (leave func(), err error) {
+	if err := c.enter(&c.counts.streams); err != nil {
 		return nil, err
 	}
-	notifications := appendOdoo(nil, batch.Notifications)
-	if !p.peek {
-		return notifications, nil
-	}
-	out := append([]byte(`{"notifications":`), notifications...)
-	out = append(out, `,"channels":[`...)
-	for i, channel := range p.channels {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = appendString(out, channel)
-	}
-	return append(out, `]}`...), nil
+	return func() { c.leave(&c.counts.streams) }, nil
 }
 
-// appendOdoo appends notifications in the shape of Odoo 15.
-func appendOdoo(dst []byte, ns []*bus.Notification) []byte {
-	dst = append(dst, '[')
-	for i, n := range ns {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, `{"id":`...)
-		dst = strconv.AppendInt(dst, int64(n.ID), 10)
-		dst = append(dst, `,"message":{"type":`...)
-		dst = appendString(dst, n.Type)
-		dst = append(dst, `,"payload":`...)
-		if n.Binary != nil {
-			dst = appendBinary(dst, n.Binary)
-		} else {
-			dst = appendPayload(dst, n.JSON)
-		}
-		dst = append(dst, `}}`...)
+// Walk implements odoo.Core.
+func (c odooCore) Walk(ctx context.Context, w odoo.Walk) error {
+	to := way{give: w.Give, peer: rand.Uint64()} // each has a connection of its own
+	if w.Carry != nil {
+		to.carry = func(b *dispatch.Batch) error { return w.Carry(b, &b.Forms[formOdoo]) }
 	}
-	return append(dst, ']')
+	open, err := c.openAdmitted(ctx, walking{channels: orNobody(w.Channels), after: w.After, heartbeat: w.Heartbeat}, to)
+	if open == nil {
+		return err
+	}
+	defer open.sub.Close()
+	if err != nil {
+		return err
+	}
+	return open.run(ctx)
 }
 
-// odooFault returns the JSON of a JSON-RPC error. Its arguments are always an array:
-// Odoo's clients look into it, and stop polling for ever when it is missing.
-func (s *Service) odooFault(r *http.Request, err error) []byte {
-	var raised *odooError
-	if !errors.As(err, &raised) {
-		f := s.refuse(r.Context(), odooPath, err)
-		raised = &odooError{name: "postbus." + f.reason, message: f.message}
-	} else {
-		s.counts.faults[ReasonInvalidField].Add(1)
+// IDBefore implements odoo.Core.
+func (c odooCore) IDBefore(ctx context.Context, age time.Duration) (bus.ID, error) {
+	if c.opts.Recent == nil {
+		return 0, fmt.Errorf("no cursor by age: %w", bus.ErrUnavailable)
 	}
-	type data struct {
-		Name      string   `json:"name"`
-		Debug     string   `json:"debug"`
-		Message   string   `json:"message"`
-		Arguments []string `json:"arguments"`
-		Context   struct{} `json:"context"`
-	}
-	var out bytes.Buffer
-	_ = json.NewEncoder(&out).Encode(struct { // strings into memory: it cannot fail
-		Code    int    `json:"code"`
-		Message string `json:"message"`
-		Data    data   `json:"data"`
-	}{200, "Odoo Server Error", data{Name: raised.name, Message: raised.message, Arguments: []string{raised.message}}})
-	return bytes.TrimSpace(out.Bytes())
+	return c.opts.Recent.IDBefore(ctx, age)
 }
+
+// Send implements odoo.Core.
+func (c odooCore) Send(ctx context.Context, messages []bus.Message) ([]bus.Receipt, error) {
+	if invalid := c.limits.CheckSend(messages); invalid != nil {
+		return nil, invalid
+	}
+	return c.send(ctx, messages)
+}
+
+// Fault implements odoo.Core.
+func (c odooCore) Fault(ctx context.Context, method string, err error) (reason, message string) {
+	f := inJSONNames(c.refuse(ctx, method, err))
+	return f.reason, f.message
+}
+
+// Refuse implements odoo.Core.
+func (c odooCore) Refuse(w http.ResponseWriter, r *http.Request, err error) { c.refuseHTTP(w, r, err) }
+
+// Draining implements odoo.Core.
+func (c odooCore) Draining() <-chan struct{} { return c.draining.Done() }
+
+// TakeRoom implements odoo.Core.
+func (c odooCore) TakeRoom(bytes int64) bool { return c.requestBytes.take(bytes) }
+
+// GiveRoom implements odoo.Core.
+func (c odooCore) GiveRoom(bytes int64) { c.requestBytes.give(bytes) }

@@ -11,8 +11,8 @@ import (
 //go:embed openapi.json
 var openAPI []byte
 
-func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ *incoming) error {
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ *incoming) (*pause, error) {
 	w.Header().Set("Content-Type", jsonType)
 	_, _ = w.Write(openAPI) // nobody to tell if the caller is gone
-	return nil
+	return nil, nil
 }

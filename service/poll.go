@@ -57,42 +57,95 @@ func (s *Service) pollRequest(ctx context.Context, req *postbusv1.PollRequest) (
 	if err != nil {
 		return dispatch.Batch{}, err
 	}
-	return s.poll(ctx, r, func(b dispatch.Batch) bool { return !b.Empty() })
+	return s.poll(ctx, r, notEmpty)
 }
+
+// notEmpty says that a poll has something to answer.
+func notEmpty(b dispatch.Batch) bool { return !b.Empty() }
 
 // poll waits for the first batch that is enough and returns it; without one it returns
 // the last, which is empty, when the wait is over or shortly before ctx's deadline. A
 // poll that the stop of this node cuts short answers what it has scanned.
 func (s *Service) poll(ctx context.Context, r reading, enough func(dispatch.Batch) bool) (dispatch.Batch, error) {
-	if err := s.enter(&s.counts.polls); err != nil {
-		return dispatch.Batch{}, err
-	}
-	defer s.leave(&s.counts.polls)
-	until := time.Now().Add(waitWithin(ctx, r.wait))
-	sub, err := s.opts.Dispatcher.Subscribe(ctx, r.channels, r.after)
+	p, err := s.openPoll(ctx, r, enough)
 	if err != nil {
 		return dispatch.Batch{}, err
 	}
-	defer sub.Close()
+	if err := p.await(ctx); err != nil {
+		return dispatch.Batch{}, err
+	}
+	return p.batch, nil
+}
+
+// A polling is a poll under way.
+type polling struct {
+	*Service
+	sub    *dispatch.Subscription
+	max    int
+	until  time.Time
+	enough func(dispatch.Batch) bool
+
+	answered bool
+	batch    dispatch.Batch // the answer
+}
+
+// openPoll admits a poll, and looks what there is for it.
+func (s *Service) openPoll(ctx context.Context, r reading, enough func(dispatch.Batch) bool) (*polling, error) {
+	if err := s.enter(&s.counts.polls); err != nil {
+		return nil, err
+	}
+	p := &polling{Service: s, max: r.max, until: time.Now().Add(waitWithin(ctx, r.wait)), enough: enough}
+	var err error
+	if p.sub, err = s.opts.Dispatcher.Subscribe(ctx, r.channels, r.after); err != nil {
+		s.leave(&s.counts.polls)
+		return nil, err
+	}
+	if err := p.look(ctx); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// await waits until p has its answer, on a small stack, and closes it.
+func (p *polling) await(ctx context.Context) (err error) {
+	defer p.close()
+	for !p.answered && err == nil {
+		if err = p.sub.Await(ctx, time.Until(p.until)); err == nil {
+			err = p.hands.aside(func() error { return p.look(ctx) })
+		}
+	}
+	return err
+}
+
+func (p *polling) close() {
+	p.sub.Close()
+	p.leave(&p.counts.polls)
+}
+
+// look answers p if what there is now is enough, or the wait is over.
+func (p *polling) look(ctx context.Context) error {
 	for {
-		wait := time.Until(until)
-		batch, err := sub.Next(ctx, r.max, max(wait, 0))
+		batch, err := p.sub.Next(ctx, p.max, 0)
 		drained := errors.Is(err, bus.ErrDraining)
 		if err != nil && !drained {
-			return dispatch.Batch{}, err
+			return err
 		}
 		if batch.Gap != nil {
-			s.counts.gaps.Add(1)
+			p.counts.gaps.Add(1)
 		}
 		switch {
-		case drained || enough(batch):
-		case !batch.Empty() || time.Until(until) > 0:
+		case drained || p.enough(batch):
+		case !batch.Empty():
 			continue
-		case !s.opts.Dispatcher.State().Connected:
-			return dispatch.Batch{}, fmt.Errorf("nothing came, and the tail is not followed: %w", bus.ErrUnavailable)
+		case time.Until(p.until) > 0:
+			return nil
+		case !p.opts.Dispatcher.State().Connected:
+			return fmt.Errorf("nothing came, and the tail is not followed: %w", bus.ErrUnavailable)
 		}
-		s.counts.pollsAnswered.Add(1)
-		return batch, nil
+		p.counts.pollsAnswered.Add(1)
+		p.batch, p.answered = batch, true
+		return nil
 	}
 }
 

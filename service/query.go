@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/jsonform"
 )
 
 // queryJSON returns the JSON form of a query, so that a GET and a POST are read, and
@@ -24,7 +25,7 @@ func queryJSON(query string, names []string) ([]byte, error) {
 		if len(b) > 1 {
 			b = append(b, ',')
 		}
-		b = appendString(b, name)
+		b = jsonform.AppendString(b, name)
 		b = append(b, ':')
 	}
 	for name, vs := range values {
@@ -41,7 +42,7 @@ func queryJSON(query string, names []string) ([]byte, error) {
 				if i > 0 {
 					b = append(b, ',')
 				}
-				b = appendString(b, v)
+				b = jsonform.AppendString(b, v)
 			}
 			b = append(b, ']')
 		case len(vs) > 1:
@@ -54,7 +55,7 @@ func queryJSON(query string, names []string) ([]byte, error) {
 			b = fmt.Append(b, strings.TrimPrefix(vs[0], "+"))
 		default:
 			member(name)
-			b = appendString(b, vs[0])
+			b = jsonform.AppendString(b, vs[0])
 		}
 	}
 	return append(b, '}'), nil

@@ -1,17 +1,12 @@
 package service
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -27,10 +22,6 @@ const (
 	// A gRPC message is read up to four times what a Send may hold, so that its refusal
 	// has our details; above that gRPC refuses it without.
 	wireFactor = 4
-	// receiveTick is how long a request may take to come before its bytes are counted,
-	// and how often they are counted from then on. What has not been counted is
-	// bounded by what the network brings in this time.
-	receiveTick = 100 * time.Millisecond
 	// The windows of HTTP/2, in which a client may be ahead of the reading.
 	streamWindow     = 64 << 10
 	connectionWindow = 1 << 20
@@ -62,8 +53,9 @@ func (a admitting) RegisterService(of *grpc.ServiceDesc, impl any) {
 	}
 	for _, unary := range of.Methods {
 		add(grpc.StreamDesc{StreamName: unary.MethodName, Handler: func(srv any, to grpc.ServerStream) error {
-			return a.service.hands.aside(func() error {
-				answer, err := unary.Handler(srv, to.Context(), to.RecvMsg, nil)
+			call := to.(*admitted)
+			return call.aside(func() error {
+				answer, err := unary.Handler(srv, to.Context(), call.read, nil)
 				if err != nil {
 					return err
 				}
@@ -83,7 +75,7 @@ func (s *Service) admit(stream grpc.ServerStream, method string) (*admitted, err
 	from, _ := peer.FromContext(ctx)
 	guest := guestOf(from.Addr)
 	if guest != nil && !guest.admitted() {
-		return nil, s.refuse(ctx, method, s.errTooManyConnections())
+		return nil, s.refuse(ctx, method, guest.noRoom())
 	}
 	if !s.requests.take(1) {
 		return nil, s.refuse(ctx, method, s.errTooManyRequests())
@@ -109,6 +101,8 @@ type admitted struct {
 	keep    bool
 	held    bool
 	watches bool // counted as a reader
+
+	ended chan outcome // of aside
 }
 
 func (a *admitted) end() {
@@ -125,18 +119,35 @@ func (a *admitted) release() {
 	}
 }
 
+// aside calls f, which may read the call's message, on a hand, and waits for it, or for the
+// refusal of the message: only the end of a call ends gRPC's reading of it, and a call ends
+// with its handler.
+func (a *admitted) aside(f func() error) error {
+	a.ended = make(chan outcome, 2) // f's and the refusal
+	a.service.hands.begin(task{f, a.ended})
+	o := <-a.ended
+	a.ended = nil // a stream may stay for days
+	return o.result()
+}
+
 // RecvMsg reads the call's message: within ReceiveTimeout, and within MaxRequestBytes
 // once it takes longer than a moment.
 func (a *admitted) RecvMsg(m any) error {
-	in := &arrival{message: m, most: a.service.limits.MaxRequest + 64<<10}
-	// On a goroutine of its own, since only the end of the call ends the reading.
-	came := make(chan error, 1)
-	a.service.hands.do(func() { came <- a.ServerStream.RecvMsg(in) })
-	err := a.await(came)
+	return a.aside(func() error { return a.read(m) })
+}
+
+// read is RecvMsg on the hand of aside.
+func (a *admitted) read(m any) error {
+	in := &arrival{call: a, message: m, most: a.service.limits.MaxRequest + 64<<10}
+	in.begin()
+	err := a.ServerStream.RecvMsg(in)
+	if refusal := in.end(); refusal != nil {
+		return refusal // the call has ended
+	}
 	if !a.keep {
 		a.release()
 	}
-	switch {
+	switch err = unread(err); {
 	case errors.Is(err, io.EOF):
 		return err
 	case err != nil:
@@ -150,36 +161,6 @@ func (a *admitted) RecvMsg(m any) error {
 	return a.service.refuse(a.Context(), "RecvMsg", err)
 }
 
-// await waits for a message that is being read.
-func (a *admitted) await(came <-chan error) error {
-	s := a.service
-	timer := time.NewTimer(receiveTick)
-	defer timer.Stop()
-	var counted, before int64
-	if a.guest != nil {
-		a.guest.receiving.Add(1)
-		defer a.guest.receiving.Add(-1)
-		before = a.guest.arrived.Load()
-	}
-	defer func() { s.requestBytes.give(counted) }()
-	for began := time.Now(); ; {
-		select {
-		case err := <-came:
-			return unread(err)
-		case <-timer.C:
-		}
-		if time.Since(began) >= s.opts.ReceiveTimeout {
-			return fmt.Errorf("the request did not come within %v: %w", s.opts.ReceiveTimeout, context.DeadlineExceeded)
-		}
-		more := a.share(before) - counted
-		if more > 0 && !s.requestBytes.take(more) {
-			return s.errTooManyBytes()
-		}
-		counted += max(more, 0)
-		timer.Reset(receiveTick)
-	}
-}
-
 // unread returns what a client sees of gRPC's failing to read its message.
 func unread(err error) error {
 	switch status.Code(err) {
@@ -190,37 +171,4 @@ func unread(err error) error {
 		return err
 	}
 	return bus.Invalid(bus.InvalidField, "request", "did not come whole: %s", status.Convert(err).Message())
-}
-
-// share returns how many bytes of the message can have come, at most: of what its
-// connection has read since, its part among those that are being received on it.
-func (a *admitted) share(before int64) int64 {
-	most := wireFactor * int64(a.service.limits.MaxRequest)
-	if a.guest == nil {
-		return most
-	}
-	return min(most, (a.guest.arrived.Load()-before)/max(a.guest.receiving.Load(), 1))
-}
-
-// An arrival is a message as it comes from the wire.
-type arrival struct {
-	message any
-	most    int
-	size    int
-	err     error
-}
-
-// arrivalCodec decodes arrivals. It never fails: gRPC would answer by itself then.
-type arrivalCodec struct{ encoding.CodecV2 }
-
-// Unmarshal decodes data into v.
-func (c arrivalCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	in, ok := v.(*arrival)
-	if !ok {
-		return c.CodecV2.Unmarshal(data, v)
-	}
-	if in.size = data.Len(); in.size <= in.most {
-		in.err = c.CodecV2.Unmarshal(data, in.message)
-	}
-	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/dispatch"
 	"github.com/postbus/postbus/internal/groupcommit"
+	"github.com/postbus/postbus/service/odoo"
 )
 
 // Options configure a Service. Dispatcher and Writer are required; the zero value of
@@ -27,8 +28,8 @@ type Options struct {
 	Dispatcher *dispatch.Dispatcher
 	Writer     *groupcommit.Writer
 
-	// Recent finds where Odoo's "the last 50 seconds" begin. Default: such a poll
-	// begins with now.
+	// Recent finds where Odoo's "the last 50 seconds" begin. Default: who asks for them
+	// is refused.
 	Recent Recent
 
 	Limits      bus.Limits    // default: bus.DefaultLimits
@@ -36,7 +37,7 @@ type Options struct {
 	MaxReaders  int           // streams and polls open at once; default 50,000
 
 	MaxConnections  int           // of each listener; default 50,000
-	MaxGuests       int           // connections of both listeners; default 100,000
+	MaxGuests       int           // connections of both listeners, for want of descriptors; default 100,000
 	MaxRequests     int           // being received, and sends being answered; default 20,000
 	MaxRequestBytes int           // of requests being received; default 256 MiB
 	MaxHeaderBytes  int           // of one request's headers; default 64 KiB
@@ -53,6 +54,9 @@ type Options struct {
 	// allows every one. A page of a foreign name that resolves to this machine is
 	// kept out by it.
 	AllowedHosts []string
+
+	// Odoo is how Odoo's protocol is spoken. Its Core and Logger are set here.
+	Odoo odoo.Options
 }
 
 // Recent finds a cursor by age.
@@ -72,6 +76,7 @@ type Service struct {
 	log     *slog.Logger
 	health  *health.Server
 	handler http.Handler
+	odoo    *odoo.Handler
 	counts  counts
 	hands   hands
 	sockets *sockets
@@ -118,7 +123,7 @@ func New(o Options) (*Service, error) {
 		o.Logger = slog.Default()
 	}
 	s := &Service{opts: o, limits: o.Limits, log: o.Logger, health: health.NewServer(), counts: newCounts(),
-		hands: newHands(), sockets: newSockets(), peers: maphash.MakeSeed()}
+		sockets: newSockets(), peers: maphash.MakeSeed()}
 	s.requests.most, s.requestBytes.most = int64(o.MaxRequests), int64(o.MaxRequestBytes)
 	s.grpcGuests.most, s.httpGuests.most = int64(o.MaxConnections), int64(o.MaxConnections)
 	s.guests.most = int64(o.MaxGuests)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/jsonform"
 	"github.com/postbus/postbus/internal/postgres"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 )
@@ -52,7 +53,7 @@ func FuzzSendMessages(f *testing.F) {
 	f.Cleanup(func() { conn.Close(context.WithoutCancel(ctx)) })
 	s := newFuzzed()
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if !utf8.Valid(body) || strings.Contains(string(body), "\x00") || strings.Contains(string(body), `\u0000`) || hasLoneSurrogate(body) || len(body) > 64<<10 {
+		if !utf8.Valid(body) || strings.Contains(string(body), "\x00") || strings.Contains(string(body), `\u0000`) || jsonform.HasLoneSurrogate(body) || len(body) > 64<<10 {
 			return
 		}
 		var req postbusv1.SendRequest

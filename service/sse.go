@@ -18,14 +18,14 @@ const (
 // serveEvents is Subscribe as server-sent events. Every event but fault has an id that is a
 // cursor, so that an EventSource that breaks off goes on by itself, from the first
 // moment (TestEventSourceMissesNothingFromTheFirstMoment).
-func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, in *incoming) error {
+func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
 	walking, err := s.readWalking(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resumed, err := lastEvent(r.Header)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if resumed != nil { // a browser sends what it began with as well
 		walking.after = resumed

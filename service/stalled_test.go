@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,32 +18,50 @@ import (
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 )
 
-// A line stream's reader that stalls blocks the goroutine of its own request and nothing
-// else: not the senders, not another reader, not the one who reads from the table, whose
+// A reader by HTTP that stalls blocks its own request and nothing else: not the senders, not
+// another reader, of its own connection neither, not the one who reads from the table, whose
 // turn it does not keep. It is not cut off, and catches up; one that leaves is let go.
 // TestStalledReaderDelaysNobodyAndCatchesUp is the same of gRPC.
-func TestStalledLineReaderCostsOnlyItself(t *testing.T) {
+func TestStalledHTTPReadersCostOnlyThemselves(t *testing.T) {
 	t.Parallel()
+	lines := func(n *node, t *testing.T) idReader {
+		l := n.lines(t, nil, "channels=c&heartbeat=50s")
+		l.next(t)
+		return l
+	}
+	events := func(n *node, t *testing.T) idReader {
+		e := n.events(t, "channels=c&heartbeat=50s")
+		e.next(t)
+		return e
+	}
+	t.Run("lines", func(t *testing.T) { t.Parallel(); stalledReadersCostOnlyThemselves(t, stingyClient, lines) })
+	t.Run("events", func(t *testing.T) { t.Parallel(); stalledReadersCostOnlyThemselves(t, stingyClient, events) })
+	t.Run("lines of HTTP/2", func(t *testing.T) { t.Parallel(); stalledReadersCostOnlyThemselves(t, http2Client, lines) })
+	t.Run("events of HTTP/2", func(t *testing.T) { t.Parallel(); stalledReadersCostOnlyThemselves(t, http2Client, events) })
+}
+
+// An idReader is a stream of any form.
+type idReader interface {
+	ids(t *testing.T, count int) []int64
+	leave()
+}
+
+func stalledReadersCostOnlyThemselves(t *testing.T, client func(*testing.T) *http.Client, open func(*node, *testing.T) idReader) {
 	const (
 		total       = 32
 		size        = 512 << 10 // all together far more than a connection's buffers hold
 		windowBytes = 2 << 20
 	)
 	n := start(t, pgtest.Database(t), nodeOptions{WindowBytes: windowBytes, PageReaders: 1})
-	web := stingyClient(t)
-	stalled, leaves := n.lines(t, web, "channels=c&heartbeat=50s"), n.lines(t, web, "channels=c&heartbeat=50s")
-	stalled.next(t)
-	leaves.next(t)
-
-	brisk := n.lines(t, nil, "channels=c&heartbeat=50s")
-	brisk.next(t)
+	n.web = client(t)
+	stalled, leaves, brisk := open(n, t), open(n, t), open(n, t)
 	stream, err := n.client.Subscribe(short(t), &postbusv1.SubscribeRequest{Channels: []string{"c"}})
 	must(t, err)
 	_, err = stream.Recv()
 	must(t, err)
-	var ids, byLines, byRPC []int64
+	var ids, byHTTP, byRPC []int64
 	var others sync.WaitGroup
-	others.Go(func() { byLines = brisk.ids(t, total) })
+	others.Go(func() { byHTTP = brisk.ids(t, total) })
 	others.Go(func() {
 		for len(byRPC) < total {
 			resp, err := stream.Recv()
@@ -61,8 +80,8 @@ func TestStalledLineReaderCostsOnlyItself(t *testing.T) {
 	}
 	others.Wait() // everything, while two stall
 	want := fmt.Sprint(ids)
-	if fmt.Sprint(byLines) != want || fmt.Sprint(byRPC) != want {
-		t.Fatalf("beside a stalled reader\n lines %v\n  gRPC %v\n  want %s", byLines, byRPC, want)
+	if fmt.Sprint(byHTTP) != want || fmt.Sprint(byRPC) != want {
+		t.Fatalf("beside a stalled reader\n HTTP %v\n  gRPC %v\n  want %s", byHTTP, byRPC, want)
 	}
 	var byPoll []int64
 	for after := int64(0); len(byPoll) < total; {
@@ -83,7 +102,7 @@ func TestStalledLineReaderCostsOnlyItself(t *testing.T) {
 		t.Errorf("the window has %d bytes, its bound is %d", s.WindowBytes, windowBytes)
 	}
 
-	leaves.resp.Body.Close()
+	leaves.leave()
 	until(t, "who left is let go", func() bool { return n.service.Stats().OpenStreams == 3 })
 	pages := n.dispatcher.State().Pages
 	if got := fmt.Sprint(stalled.ids(t, total)); got != want {
@@ -117,6 +136,40 @@ func stingyClient(t *testing.T) *http.Client {
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
+}
+
+// http2Client returns a client that begins with HTTP/2.
+func http2Client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func (l lineStream) leave()   { l.resp.Body.Close() }
+func (e *eventStream) leave() { e.resp.Body.Close() }
+
+// ids reads count notifications and returns their ids, fewer after an error.
+func (e *eventStream) ids(t *testing.T, count int) (ids []int64) {
+	t.Helper()
+	for len(ids) < count {
+		got, ok := e.read(t)
+		if !ok {
+			t.Errorf("after %d of %d notifications: the end, %v", len(ids), count, e.r.Err())
+			return ids
+		}
+		if got.kind != "" {
+			continue
+		}
+		id, err := strconv.ParseInt(got.id, 10, 64)
+		if err != nil {
+			t.Error(err)
+			return ids
+		}
+		ids = append(ids, id)
+	}
+	return ids
 }
 
 // ids reads count notifications and returns their ids, fewer after an error.

@@ -15,10 +15,10 @@ import (
 const subscribePath = "/v1/subscribe"
 
 // serveSubscribe is Subscribe in the form that the client reads.
-func (s *Service) serveSubscribe(w http.ResponseWriter, r *http.Request, in *incoming) error {
+func (s *Service) serveSubscribe(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
 	switch streamForm(r) {
 	case formWebSocket:
-		return s.serveWebSocket(w, r, in)
+		return nil, s.serveWebSocket(w, r, in)
 	case formSSE:
 		return s.serveEvents(w, r, in)
 	}
@@ -89,34 +89,53 @@ type body struct {
 // once; what fails before it is returned, and what fails behind it is told in the
 // stream, which ends. A reader that stalls delays nobody else
 // (TestStalledHTTPReadersCostOnlyThemselves).
-func (s *Service) serveStream(w http.ResponseWriter, r *http.Request, walking walking, of body) error {
+func (s *Service) serveStream(w http.ResponseWriter, r *http.Request, walking walking, of body) (*pause, error) {
 	out := &outlet{w: w, control: http.NewResponseController(w)}
 	// A server's write timeout is for answers that end.
 	out.until(time.Time{})
+	unbound := out.endWith(r.Context())
 	begun := false
-	give := func(b dispatch.Batch) error {
-		if begun {
+	to := way{
+		give: func(b dispatch.Batch) error {
+			switch {
+			case !begun:
+				begun = true
+				streamHeaders(w.Header(), of.mediaType)
+				return out.write(of.opening(nil, b))
+			case b.Empty():
+				return s.hands.aside(func() error { return out.write(of.batch(nil, b)) })
+			}
 			return out.write(of.batch(nil, b))
+		},
+		carry: func(b *dispatch.Batch) error {
+			text, made := b.Forms[of.form].([]byte)
+			if !made {
+				text = of.batch(nil, *b)
+				b.Forms[of.form] = text
+			}
+			return out.write(text)
+		},
+		peer: maphash.String(s.peers, r.RemoteAddr),
+	}
+	end := func(err error) error {
+		defer unbound()
+		if !begun {
+			return err
 		}
-		begun = true
-		streamHeaders(w.Header(), of.mediaType)
-		return out.write(of.opening(nil, b))
+		_ = out.write(of.fault(nil, s.refuse(r.Context(), r.URL.Path, err))) // the reader may be gone, which is no news
+		return nil
 	}
-	carry := func(b *dispatch.Batch) error {
-		text, made := b.Forms[of.form].([]byte)
-		if !made {
-			text = of.batch(nil, *b)
-			b.Forms[of.form] = text
+	open, err := s.open(r.Context(), walking, to)
+	if err != nil {
+		if open != nil {
+			open.close()
 		}
-		return out.write(text)
+		return nil, end(err)
 	}
-	defer out.endWith(r.Context())()
-	err := s.walk(r.Context(), walking, way{give: give, carry: carry, peer: maphash.String(s.peers, r.RemoteAddr)})
-	if err == nil || !begun {
-		return err
-	}
-	_ = out.write(of.fault(nil, s.refuse(r.Context(), r.URL.Path, err))) // the reader may be gone, which is no news
-	return nil
+	return &pause{
+		wait: func() error { defer open.close(); return open.run(r.Context()) },
+		end:  end,
+	}, nil
 }
 
 // streamHeaders sets the headers of a stream.

@@ -32,6 +32,7 @@ const (
 	formLine             // []byte: a line of JSON
 	formSSE              // []byte: server-sent events
 	formWebSocket        // *websocket.PreparedMessage
+	formOdoo             // what service/odoo keeps
 )
 
 // A walking is what a stream asks for, checked.
@@ -101,19 +102,6 @@ func (s *Service) grpcWay(to grpc.ServerStream) way {
 	return w
 }
 
-// walk gives a stream its batches until ctx ends, the node drains or give fails.
-func (s *Service) walk(ctx context.Context, w walking, to way) error {
-	open, err := s.open(ctx, w, to)
-	if open == nil {
-		return err
-	}
-	defer open.close()
-	if err != nil {
-		return err
-	}
-	return open.run(ctx)
-}
-
 // A way is how a stream's batches go out.
 type way struct {
 	give  func(dispatch.Batch) error  // on the stream's own goroutine
@@ -137,9 +125,17 @@ func (s *Service) open(ctx context.Context, w walking, to way) (*stream, error) 
 	if err := s.enter(&s.counts.streams); err != nil {
 		return nil, err
 	}
+	open, err := s.openAdmitted(ctx, w, to)
+	if open == nil {
+		s.leave(&s.counts.streams)
+	}
+	return open, err
+}
+
+// openAdmitted is open for who was admitted already; it is not to be closed, but its sub is.
+func (s *Service) openAdmitted(ctx context.Context, w walking, to way) (*stream, error) {
 	sub, err := s.opts.Dispatcher.Subscribe(ctx, w.channels, w.after)
 	if err != nil {
-		s.leave(&s.counts.streams)
 		return nil, err
 	}
 	open := &stream{Service: s, sub: sub, heartbeat: w.heartbeat, to: to}

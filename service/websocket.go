@@ -74,7 +74,7 @@ func (s *Service) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Co
 	if err != nil {
 		return nil, nil
 	}
-	s.sockets.add(conn)
+	s.sockets.open.Add(conn)
 	return conn, nil
 }
 

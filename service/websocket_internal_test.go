@@ -8,7 +8,7 @@ import (
 
 // Of more pings than the bound the newest are answered.
 func TestPongsThatWaitAreBounded(t *testing.T) {
-	k := &socket{Service: &Service{hands: newHands()}}
+	k := new(socket)
 	k.pongs.written = true // by somebody, who is held up
 	for i := range 1000 {
 		if err := k.pinged(fmt.Sprint(i)); err != nil {

@@ -182,7 +182,7 @@ func (k *socket) pinged(payload string) error {
 	p.waiting = append(p.waiting, payload)
 	if !p.written {
 		p.written = true
-		k.hands.do(k.writePongs)
+		go k.writePongs()
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postbus/postbus/internal/bus"
 	"github.com/postbus/postbus/internal/dispatch"
+	"github.com/postbus/postbus/internal/jsonform"
 )
 
 // A socket is one open WebSocket. Its owner's goroutine gives it what comes; another one
@@ -52,7 +53,7 @@ func (s *Service) newSocket(conn *websocket.Conn) *socket {
 
 // serve is the owner's goroutine. first is nil, or what the handshake asked for.
 func (k *socket) serve(ctx context.Context, first *walking) {
-	defer k.sockets.remove(k.conn)
+	defer k.sockets.open.Remove(k.conn)
 	go k.receive()
 	if err := k.enter(&k.counts.streams); err != nil {
 		k.end(ctx, err)
@@ -67,7 +68,7 @@ func (k *socket) serve(ctx context.Context, first *walking) {
 
 // refused tells f and ends, on the caller's goroutine.
 func (k *socket) refused(ctx context.Context, f *fault) {
-	defer k.sockets.remove(k.conn)
+	defer k.sockets.open.Remove(k.conn)
 	go k.receive()
 	k.end(ctx, f)
 }
@@ -248,7 +249,7 @@ func (k *socket) write(ctx context.Context, text []byte) error {
 
 func appendAck(dst []byte, request string, last bus.ID) []byte {
 	dst = append(dst, `{"ack":{"request":`...)
-	dst = appendString(dst, request)
+	dst = jsonform.AppendString(dst, request)
 	dst = append(dst, `,"last":`...)
 	dst = strconv.AppendInt(dst, int64(last), 10)
 	return append(dst, "}}"...)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/proxy"
 )
 
 // G4: what retention takes while a node is cut off is told to its open streams when it is
@@ -19,14 +20,14 @@ func TestRetentionWhileTheNodeIsCutOffIsTold(t *testing.T) {
 	other.send(t, message("orders", "seen"))
 	reader.expect("seen")
 
-	network.losing.Store(true)
+	network.Set(proxy.Weather{Losing: true})
 	until(t, "the node has noticed", func() bool { return !cut.dispatcher.State().Connected })
 	lost := other.send(t, message("orders", "lost"))[0].GetId()
 	conn := sql(t, url)
 	until(t, "retention has taken it", func() bool {
 		return ask[int64](t, conn, "SELECT trimmed_to FROM postbus.state") >= lost
 	})
-	network.losing.Store(false)
+	network.Set(proxy.Weather{})
 	until(t, "the node is back", func() bool { return cut.dispatcher.State().Connected })
 	other.send(t, message("orders", "fresh"))
 	reader.expect("fresh")

@@ -41,6 +41,8 @@ func TestMisuseOfServeIsOneLineAndExitCode2(t *testing.T) {
 		{"--max-body: 1, must be 65536 to 3145728", serve("--max-body", "1"), ""},
 		{"--max-readers: 0, must be 1 to", serve("--max-readers", "0"), ""},
 		{"--pool-size: 3, must be 4 to 1000", serve("--pool-size", "3"), ""},
+		{"--odoo-version: 19, must be 13 to 18", serve("--odoo-version", "19"), ""},
+		{"--odoo-version: 12, must be 13 to 18", serve(), "POSTBUS_ODOO_VERSION=12"},
 		{`--log-level: "loud"`, serve("--log-level", "loud"), ""},
 		{`--log-format: "xml"`, serve("--log-format", "xml"), ""},
 		{"--http-addr: 0.0.0.0:8072 is not a loopback address; there is no authentication, so say --insecure", serve("--http-addr", "0.0.0.0:8072"), ""},
@@ -127,14 +129,14 @@ func TestMigrateAgainAndAtOnceChangesNothing(t *testing.T) {
 	programs := []*program{begin(t, command(t, "migrate", "--database-url", url)), begin(t, command(t, "migrate", "--database-url", url))}
 	said := regexp.MustCompile(`^schema postbus is at version [1-9][0-9]*\n$`)
 	for _, p := range programs {
-		if code := p.code(t); code != 0 || !said.MatchString(p.stdout.String()) || p.stderr.String() != "" {
-			t.Errorf("two at once: exit code %d, %q, %q", code, p.stdout.String(), p.stderr.String())
+		if code := p.code(t); code != 0 || !said.MatchString(p.Stdout.String()) || p.Stderr.String() != "" {
+			t.Errorf("two at once: exit code %d, %q, %q", code, p.Stdout.String(), p.Stderr.String())
 		}
 	}
 	s := serve(t, url)
 	id := send(t, s.bus, message("orders", "first"))
 	again := run(t, command(t, "migrate", "--database-url", url))
-	if again.code != 0 || again.stdout != programs[0].stdout.String() {
+	if again.code != 0 || again.stdout != programs[0].Stdout.String() {
 		t.Errorf("again: %+v", again)
 	}
 	equal(t, "after it", textsOf(read(t, s.bus, 1, "orders")), []string{"first"})

@@ -75,7 +75,7 @@ func TestDevKeepsItsDataAndLeavesNothingRunning(t *testing.T) {
 	folder := dataDir(t)
 	s := serveWith(t, dev(t, folder))
 	var said []string
-	for line := range strings.Lines(s.stderr.String()) {
+	for line := range strings.Lines(s.Stderr.String()) {
 		if strings.HasPrefix(line, "postbus dev: ") {
 			said = append(said, line)
 		}
@@ -115,7 +115,7 @@ func TestDevEndsWhenItsPostgreSQLEnds(t *testing.T) {
 	folder := dataDir(t)
 	s := serveWith(t, dev(t, folder))
 	must(t, syscall.Kill(postmaster(t, folder), syscall.SIGINT))
-	if code := s.code(t); code != 1 || !strings.Contains(s.stderr.String(), "the private PostgreSQL ended by itself") {
+	if code := s.code(t); code != 1 || !strings.Contains(s.Stderr.String(), "the private PostgreSQL ended by itself") {
 		t.Errorf("exit code %d", code)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/process"
 )
 
 // needs fails the test when a program that it needs is not there: a test that is left
@@ -34,7 +35,7 @@ func tool(t *testing.T, folder string, variables []string, name string, args ...
 	}
 	needs(t, name)
 	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Env = folder, append(environment(), variables...)
+	cmd.Dir, cmd.Env = folder, append(process.Environment(), variables...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return run(t, cmd)
 }

@@ -87,6 +87,13 @@ func (p *past) check(t *testing.T, n *node, conn *pgx.Conn) {
 				return a
 			}
 		},
+		"events": func(after int64) func(int64) answer {
+			events := n.events(t, "/v1/subscribe?"+query([]string{p.channel}, after), "")
+			return func(int64) (a answer) {
+				must(t, json.Unmarshal([]byte(events.next()), &a))
+				return a
+			}
+		},
 		"Poll": func(int64) func(int64) answer {
 			return func(after int64) answer { return n.pollRPC(t, after, p.channel, 2) }
 		},

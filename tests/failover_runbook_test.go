@@ -7,18 +7,20 @@ import (
 	"testing"
 )
 
-// docs/operations.md names tests that exist.
+// The pages name tests that exist.
 func TestRunbookNamesTestsThatExist(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/operations.md")
-	must(t, err)
-	names := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(page, -1)
-	if len(names) < 7 {
-		t.Errorf("%d tests are named", len(names))
-	}
-	for _, name := range names {
-		if err := exec.Command("grep", "-rqw", "--include=*_test.go", "func "+string(name[1]), "..").Run(); err != nil {
-			t.Errorf("%s: %v", name[1], err)
+	for name, least := range map[string]int{"operations.md": 7, "odoo.md": 20} {
+		page, err := os.ReadFile("../docs/" + name)
+		must(t, err)
+		names := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(page, -1)
+		if len(names) < least {
+			t.Errorf("%s: %d tests are named", name, len(names))
+		}
+		for _, test := range names {
+			if err := exec.Command("grep", "-rqw", "--include=*_test.go", "func "+string(test[1]), "..").Run(); err != nil {
+				t.Errorf("%s: %s: %v", name, test[1], err)
+			}
 		}
 	}
 }

@@ -12,13 +12,14 @@ import (
 	"github.com/postbus/postbus/client"
 	"github.com/postbus/postbus/internal/postgres/embedded"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/proxy"
 )
 
 // A pair is a primary and its asynchronous standby, and an address that leads to whichever
 // is the primary.
 type pair struct {
 	primary, standby *embedded.Server
-	proxy            *proxy
+	network          *proxy.Proxy
 	url              string
 }
 
@@ -26,7 +27,7 @@ func startPair(t *testing.T, standbySettings map[string]string) *pair {
 	t.Helper()
 	p := &pair{primary: pgtest.Exclusive(t, nil)}
 	p.standby = pgtest.Backup(t, p.primary, embedded.Standby, standbySettings)
-	p.proxy, p.url = startProxy(t, p.primary.URL())
+	p.network, p.url = startProxy(t, p.primary.URL())
 	return p
 }
 
@@ -50,7 +51,7 @@ func (p *pair) deafen(t *testing.T) {
 func (p *pair) promote(t *testing.T) {
 	t.Helper()
 	do(t, sql(t, p.standby.URL()), "SELECT pg_promote()")
-	p.proxy.lead(t, p.standby.URL())
+	must(t, p.network.Lead(p.standby.URL()))
 }
 
 // node lets a process be asked as a node in this one is.

@@ -23,6 +23,7 @@ import (
 	"github.com/postbus/postbus/internal/postgres"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 	"github.com/postbus/postbus/service"
+	"github.com/postbus/postbus/service/odoo"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
@@ -42,6 +43,7 @@ type nodeOptions struct {
 	KeyRetention time.Duration
 	KeyPatience  time.Duration
 	CORSOrigins  []string
+	Odoo         odoo.Options
 }
 
 // A node is what `postbus serve` runs, in this process, on loopback ports of its own.
@@ -51,6 +53,7 @@ type node struct {
 	writer     *groupcommit.Writer
 	service    *service.Service
 
+	url      string // of the database
 	grpcAddr string
 	base     string // of the HTTP side, "http://127.0.0.1:port"
 	conn     *grpc.ClientConn
@@ -68,7 +71,8 @@ func startNode(t testing.TB, url string, o nodeOptions) *node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), longest)
 	defer cancel()
-	n := &node{}
+	o.Odoo.Retention = o.Retention
+	n := &node{url: url}
 	var err error
 	n.db, err = postgres.Open(ctx, postgres.Options{URL: url, ListenURL: o.ListenURL, Retention: o.Retention, KeyRetention: o.KeyRetention})
 	must(t, err)
@@ -78,7 +82,7 @@ func startNode(t testing.TB, url string, o nodeOptions) *node {
 	n.writer = groupcommit.New(groupcommit.Options{Store: n.db, Stored: n.dispatcher.Offer, KeyPatience: o.KeyPatience})
 	n.service, err = service.New(service.Options{
 		Dispatcher: n.dispatcher, Writer: n.writer, Recent: n.db, PollTimeout: o.PollTimeout, MaxReaders: o.MaxReaders,
-		CORSOrigins: o.CORSOrigins,
+		CORSOrigins: o.CORSOrigins, Odoo: o.Odoo,
 	})
 	must(t, err)
 	grpcServer := n.service.GRPCServer()

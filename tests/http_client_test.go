@@ -2,7 +2,6 @@ package tests
 
 import (
 	"bufio"
-	"encoding/json"
 	"io"
 	"net/http"
 	neturl "net/url"
@@ -87,29 +86,3 @@ func (l *lineStream) next() string {
 }
 
 func (l *lineStream) close() { l.resp.Body.Close() }
-
-// An odooAnswer is a JSON-RPC response.
-type odooAnswer struct {
-	ID     json.RawMessage
-	Result json.RawMessage
-	Error  *struct {
-		Code    int
-		Message string
-		Data    struct {
-			Name, Debug, Message string
-			Arguments            []string
-			Context              map[string]any
-		}
-	}
-}
-
-// odoo polls as Odoo's client does.
-func (n *node) odoo(t testing.TB, params string) odooAnswer {
-	t.Helper()
-	code, text := n.post(t, "/longpolling/poll", `{"jsonrpc":"2.0","method":"call","params":`+params+`,"id":514219367}`)
-	var answer odooAnswer
-	if err := json.Unmarshal([]byte(text), &answer); code != 200 || err != nil || string(answer.ID) != "514219367" || !strings.HasPrefix(text, `{"jsonrpc":"2.0",`) {
-		t.Fatalf("%s: %d %s %v", params, code, text, err)
-	}
-	return answer
-}

@@ -49,6 +49,42 @@ func (l *load) count() int {
 	return len(l.answered)
 }
 
+// disturbed runs a load on n and at url, and disturb so many times, each once the load runs.
+// When it runs again after the last it is ended, by a message "end".
+func disturbed(t *testing.T, n *node, url string, times int, disturb func()) *load {
+	t.Helper()
+	l := &load{t: t, n: n, url: url, answered: map[string]bool{}, refused: map[string]bool{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() { defer close(done); l.run(ctx) }()
+	runs := func() {
+		t.Helper()
+		before := l.count()
+		until(t, "the load runs", func() bool { return l.count() > before+200 })
+	}
+	for range times {
+		runs()
+		disturb()
+	}
+	runs()
+	cancel()
+	<-done
+	_, err := n.client.Send(short(t), client.Message{Channel: "load", Payload: []byte(`"end"`), Key: client.NewKey()})
+	must(t, err)
+	return l
+}
+
+// check wants delivered to be what was answered, once and in order, and nothing that was
+// refused.
+func (l *load) check(t *testing.T, delivered []string) {
+	t.Helper()
+	checkDelivered(t, delivered, l.answered, l.refused)
+	for _, order := range l.order {
+		inOrder(t, delivered, order)
+	}
+}
+
 // run sends until ctx ends; what is under way then is still finished.
 func (l *load) run(ctx context.Context) {
 	var senders sync.WaitGroup
@@ -147,33 +183,19 @@ func TestDatabaseOutageUnderLoadLosesNothingThatWasAnswered(t *testing.T) {
 			for i, r := range readers {
 				reading.Go(func() { texts[i] = r.untilEnd() })
 			}
-			l := &load{t: t, n: n, url: url, answered: map[string]bool{}, refused: map[string]bool{}}
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			done := make(chan struct{})
-			go func() { defer close(done); l.run(ctx) }()
-
-			until(t, "the load runs", func() bool { return l.count() > 200 })
-			outage(t, server)
-			if name != "frozen" {
-				unavailable(t, n)
-				must(t, server.Restart(short(t)))
-			}
-			resumed := l.count()
-			until(t, "the load runs again", func() bool { return l.count() > resumed+200 })
-			cancel()
-			<-done
-			_, err := n.client.Send(short(t), client.Message{Channel: "load", Payload: []byte(`"end"`), Key: client.NewKey()})
-			must(t, err)
+			l := disturbed(t, n, url, 1, func() {
+				outage(t, server)
+				if name != "frozen" {
+					unavailable(t, n)
+					must(t, server.Restart(short(t)))
+				}
+			})
 			reading.Wait()
 			if t.Failed() {
 				return
 			}
 			equal(t, "the second reader", texts[1], texts[0])
-			checkDelivered(t, texts[0], l.answered, l.refused)
-			for _, order := range l.order {
-				inOrder(t, texts[0], order)
-			}
+			l.check(t, texts[0])
 			t.Logf("%d delivered, %d answered, %d refused", len(texts[0]), len(l.answered), len(l.refused))
 		})
 	}

@@ -141,7 +141,7 @@ func (s *served) faults(t *testing.T, reason string) int {
 // quiet checks that nobody was called for help: what clients do is no error of the server.
 func (s *served) quiet(t *testing.T) {
 	t.Helper()
-	for line := range strings.Lines(s.stderr.String()) {
+	for line := range strings.Lines(s.Stderr.String()) {
 		if strings.Contains(line, `"level":"ERROR"`) || strings.Contains(line, `"level":"WARN"`) || !strings.HasPrefix(line, "{") {
 			t.Errorf("logged: %.500s", line)
 		}

@@ -139,6 +139,7 @@ func TestBytesOfRequestsAboveTheBoundAreTold(t *testing.T) {
 	for _, leave := range leaves {
 		leave()
 	}
+	until(t, "only the body of HTTP is counted", func() bool { return s.metric(t, "postbus_request_bytes") <= 4<<20 })
 	until(t, "there is room again", func() bool {
 		resp, _ := s.asked(t, "POST", "/v1/send", `{"messages":[{"channel":"a","payload":"`+strings.Repeat("x", 1<<19)+`"}]}`)
 		return resp.StatusCode == 200

@@ -90,14 +90,14 @@ func (b *bouncer) start(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
 	}
 	b.program = begin(t, cmd)
-	b.await(t, &b.stderr, "log that it is up", func(text string) bool { return strings.Contains(text, "process up") })
+	b.await(t, &b.Stderr, "log that it is up", func(text string) bool { return strings.Contains(text, "process up") })
 }
 
 // restart kills it and starts it again at once: every connection breaks.
 func (b *bouncer) restart(t *testing.T) {
 	t.Helper()
-	must(t, b.cmd.Process.Kill())
-	<-b.exited
+	must(t, b.Cmd.Process.Kill())
+	<-b.Exited
 	b.start(t)
 }
 

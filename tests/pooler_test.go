@@ -1,14 +1,12 @@
 package tests
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/postbus/postbus/client"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 )
 
@@ -70,20 +68,11 @@ func traffic(t *testing.T, n *node, url string, readers ...*stream) []string {
 	for i, r := range readers {
 		reading.Go(func() { texts[i] = r.untilEnd() })
 	}
-	l := &load{t: t, n: n, url: url, answered: map[string]bool{}, refused: map[string]bool{}}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan struct{})
-	go func() { defer close(done); l.run(ctx) }()
-	conn := sql(t, url)
-	do(t, conn, "BEGIN", `SELECT postbus.send('load', '"in a transaction"', key => 'k')`, `SELECT postbus.send('other', '"in it, too"')`, "COMMIT",
-		"BEGIN", `SELECT postbus.send('load', '"rolled back"', key => 'free')`, "ROLLBACK",
-		`SELECT postbus.send('load', '"again"', key => 'k')`, `SELECT postbus.send('load', '"freed"', key => 'free')`)
-	until(t, "the load runs", func() bool { return l.count() > 300 })
-	cancel()
-	<-done
-	_, err := n.client.Send(short(t), client.Message{Channel: "load", Payload: []byte(`"end"`), Key: client.NewKey()})
-	must(t, err)
+	l := disturbed(t, n, url, 1, func() {
+		do(t, sql(t, url), "BEGIN", `SELECT postbus.send('load', '"in a transaction"', key => 'k')`, `SELECT postbus.send('other', '"in it, too"')`, "COMMIT",
+			"BEGIN", `SELECT postbus.send('load', '"rolled back"', key => 'free')`, "ROLLBACK",
+			`SELECT postbus.send('load', '"again"', key => 'k')`, `SELECT postbus.send('load', '"freed"', key => 'free')`)
+	})
 	reading.Wait()
 	if t.Failed() {
 		t.FailNow()
@@ -94,10 +83,7 @@ func traffic(t *testing.T, n *node, url string, readers ...*stream) []string {
 	for _, text := range []string{"in a transaction", "freed"} {
 		l.answered[text] = true
 	}
-	checkDelivered(t, texts[0], l.answered, l.refused)
-	for _, order := range l.order {
-		inOrder(t, texts[0], order)
-	}
+	l.check(t, texts[0])
 	return texts[0]
 }
 
@@ -131,27 +117,8 @@ func TestRestartsOfPgBouncerUnderLoadLoseNothingThatWasAnswered(t *testing.T) {
 	reader := n.subscribe(t, 0, "load")
 	texts := make(chan []string, 1)
 	go func() { texts <- reader.untilEnd() }()
-	l := &load{t: t, n: n, url: application, answered: map[string]bool{}, refused: map[string]bool{}}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan struct{})
-	go func() { defer close(done); l.run(ctx) }()
-	for range 3 {
-		resumed := l.count()
-		until(t, "the load runs", func() bool { return l.count() > resumed+100 })
-		b.restart(t)
-	}
-	resumed := l.count()
-	until(t, "the load runs again", func() bool { return l.count() > resumed+100 })
-	cancel()
-	<-done
-	_, err := n.client.Send(short(t), client.Message{Channel: "load", Payload: []byte(`"end"`), Key: client.NewKey()})
-	must(t, err)
-	delivered := <-texts
-	checkDelivered(t, delivered, l.answered, l.refused)
-	for _, order := range l.order {
-		inOrder(t, delivered, order)
-	}
+	l := disturbed(t, n, application, 3, func() { b.restart(t) })
+	l.check(t, <-texts)
 	if n.dispatcher.State().Reconnects < 3 {
 		t.Errorf("%d reconnects of the tail for 3 restarts", n.dispatcher.State().Reconnects)
 	}
@@ -182,7 +149,7 @@ func TestProgramBehindPgBouncerSaysThatItPolls(t *testing.T) {
 	}
 	do(t, sql(t, application), `SELECT postbus.send('orders', '"sent"')`)
 	equal(t, "behind it", textsOf(read(t, s.bus, 1, "orders")), []string{"sent"})
-	if times := strings.Count(s.stderr.String(), pollingSaid); times != 1 {
+	if times := strings.Count(s.Stderr.String(), pollingSaid); times != 1 {
 		t.Errorf("the log says %d times that it polls, want once", times)
 	}
 	s.stop(t)
@@ -196,7 +163,7 @@ func TestListenURLGoesAroundPgBouncer(t *testing.T) {
 	via, application := b.through(t, url)
 	s := serve(t, via, "--listen-url", url)
 	s.awaitMetric(t, "postbus_tail_listening", 1)
-	if strings.Contains(s.stderr.String(), pollingSaid) {
+	if strings.Contains(s.Stderr.String(), pollingSaid) {
 		t.Error("the log says that it polls")
 	}
 	s.stop(t)

@@ -1,128 +1,47 @@
 package tests
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/tests/process"
 )
-
-// programPath builds the program, with the race detector, once for all tests.
-var programPath = sync.OnceValues(func() (string, error) {
-	path, err := filepath.Abs(filepath.Join("..", "bin", "postbus-race"))
-	if err != nil {
-		return "", err
-	}
-	said, err := exec.Command("go", "build", "-race", "-o", path, "../cmd/postbus").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build the program: %w\n%s", err, said)
-	}
-	return path, nil
-})
 
 // patience bounds the life of a process, which starts slower than a node.
 const patience = 2 * longest
 
-// An output is what a process has written so far.
-type output struct {
-	mu    sync.Mutex
-	text  bytes.Buffer
-	grown chan struct{} // closed by the next Write; nil: nobody waits
-}
+// A program is the built program, or another, as a process.
+type program struct{ *process.Process }
 
-// Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.grown != nil {
-		close(o.grown)
-		o.grown = nil
-	}
-	return o.text.Write(p)
-}
-
-// String returns what there is.
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-func (o *output) next() (string, <-chan struct{}) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.grown == nil {
-		o.grown = make(chan struct{})
-	}
-	return o.text.String(), o.grown
-}
-
-// A program is the built program as a process.
-type program struct {
-	cmd            *exec.Cmd
-	stdout, stderr output
-	exited         chan struct{}
-	err            error // of Wait, once exited is closed
-}
-
-// command returns the program with args, not started. Of this process's variables
-// those of Postbus do not reach it.
+// command returns the program with args, not started.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := programPath()
+	cmd, err := process.Command(args...)
 	must(t, err)
-	cmd := exec.Command(path, args...)
-	cmd.Env = environment()
 	cmd.WaitDelay = patience
 	return cmd
-}
-
-// environment returns this process's variables without those of Postbus.
-func environment() []string {
-	var kept []string
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "POSTBUS_") {
-			kept = append(kept, variable)
-		}
-	}
-	return append(kept, "GORACE=atexit_sleep_ms=0")
 }
 
 // begin starts cmd. It is killed at cleanup if it still runs then.
 func begin(t *testing.T, cmd *exec.Cmd) *program {
 	t.Helper()
-	p := &program{cmd: cmd, exited: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.exited)
-	}()
+	p, err := process.Start(cmd)
+	must(t, err)
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		if cmd.SysProcAttr != nil && cmd.SysProcAttr.Setpgid {
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it started, too
-		}
-		<-p.exited
-		said := p.stderr.String()
+		p.Kill()
+		said := p.Stderr.String()
 		if strings.Contains(said, "DATA RACE") {
 			t.Errorf("%q has a data race", cmd.Args)
 		}
@@ -130,13 +49,21 @@ func begin(t *testing.T, cmd *exec.Cmd) *program {
 			t.Logf("%q wrote\n%s", cmd.Args, said)
 		}
 	})
-	return p
+	return &program{p}
+}
+
+// patient is a context that ends after patience.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // signal sends a signal.
 func (p *program) signal(t *testing.T, s os.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
+	if err := p.Cmd.Process.Signal(s); err != nil {
 		t.Fatalf("%v: %v", s, err)
 	}
 }
@@ -144,38 +71,15 @@ func (p *program) signal(t *testing.T, s os.Signal) {
 // code waits for the end and returns the exit code, -1 of a process that was killed.
 func (p *program) code(t *testing.T) int {
 	t.Helper()
-	select {
-	case <-p.exited:
-	case <-time.After(patience):
-		t.Fatalf("%q has not ended", p.cmd.Args)
-	}
-	var exit *exec.ExitError
-	if p.err != nil && !errors.As(p.err, &exit) {
-		t.Fatal(p.err)
-	}
-	return p.cmd.ProcessState.ExitCode()
+	code, err := p.Code(patient(t))
+	must(t, err)
+	return code
 }
 
 // await waits until the program has written on stderr or stdout what found finds.
-func (p *program) await(t *testing.T, out *output, what string, found func(text string) bool) {
+func (p *program) await(t *testing.T, out *process.Output, what string, found func(text string) bool) {
 	t.Helper()
-	deadline := time.After(patience)
-	for {
-		text, grown := out.next()
-		if found(text) {
-			return
-		}
-		select {
-		case <-grown:
-		case <-p.exited:
-			if found(out.String()) {
-				return
-			}
-			t.Fatalf("%q ended before %s: %v", p.cmd.Args, what, p.err)
-		case <-deadline:
-			t.Fatalf("%q: no %s", p.cmd.Args, what)
-		}
-	}
+	must(t, p.Await(patient(t), out, what, found))
 }
 
 // A result is what a program that ends by itself leaves.
@@ -188,7 +92,7 @@ type result struct {
 func run(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	p := begin(t, cmd)
-	return result{p.code(t), p.stdout.String(), p.stderr.String()}
+	return result{p.code(t), p.Stdout.String(), p.Stderr.String()}
 }
 
 // A served is a process that serves: serve or dev.
@@ -219,10 +123,11 @@ func serveWith(t *testing.T, cmd *exec.Cmd) *served {
 // listening is serveWith for a node that will not be healthy.
 func listening(t *testing.T, cmd *exec.Cmd) *served {
 	t.Helper()
-	cmd.Args = append(cmd.Args, "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-format", "json")
+	cmd.Args = append(cmd.Args, process.ServingFlags()...)
 	s := &served{program: begin(t, cmd)}
-	s.await(t, &s.stderr, "log that it serves", func(text string) bool { return s.readAddresses(text) })
-	var err error
+	at, err := s.Serving(patient(t))
+	must(t, err)
+	s.httpURL, s.adminURL, s.grpcAddr = "http://"+at.HTTP, "http://"+at.Admin, at.GRPC
 	s.conn, err = grpc.NewClient(s.grpcAddr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	s.bus = postbusv1.NewBusServiceClient(s.conn)
@@ -232,18 +137,6 @@ func listening(t *testing.T, cmd *exec.Cmd) *served {
 		s.http.CloseIdleConnections()
 	})
 	return s
-}
-
-// readAddresses looks for the log's line that says where the node listens.
-func (s *served) readAddresses(text string) bool {
-	for line := range strings.Lines(text) {
-		var entry struct{ Msg, HTTP, GRPC, Admin string }
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "serving" {
-			s.httpURL, s.adminURL, s.grpcAddr = "http://"+entry.HTTP, "http://"+entry.Admin, entry.GRPC
-			return true
-		}
-	}
-	return false
 }
 
 // awaitHealth waits until grpc.health.v1 says want.

@@ -1,104 +1,22 @@
 package tests
 
 import (
-	"io"
-	"net"
-	neturl "net/url"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/proxy"
 )
 
-// A proxy stands between a node and its database and can lose what the database answers.
-type proxy struct {
-	losing atomic.Bool
-	ends   sync.WaitGroup
-
-	mu     sync.Mutex // guards what follows
-	server string
-	conns  []net.Conn
-}
-
-// lead makes what connects from now on reach the server at url.
-func (p *proxy) lead(t *testing.T, url string) {
-	t.Helper()
-	parsed, err := neturl.Parse(url)
-	must(t, err)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.server = parsed.Host
-}
-
-// cut ends every connection.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, conn := range p.conns {
-		conn.Close()
-	}
-	p.conns = nil
-}
-
 // startProxy returns a proxy to the database at url, and the URL that leads through it.
-func startProxy(t *testing.T, url string) (*proxy, string) {
+func startProxy(t *testing.T, url string) (*proxy.Proxy, string) {
 	t.Helper()
-	parsed, err := neturl.Parse(url)
+	p, err := proxy.Start(url)
 	must(t, err)
-	p := &proxy{server: parsed.Host}
-	l := listen(t)
-	p.ends.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			p.pass(client)
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		p.cut()
-		p.ends.Wait()
-	})
-	parsed.Host = l.Addr().String()
-	return p, parsed.String()
-}
-
-// pass copies both ways until either side ends.
-func (p *proxy) pass(client net.Conn) {
-	p.mu.Lock()
-	address := p.server
-	p.mu.Unlock()
-	server, err := net.Dial("tcp", address)
-	if err != nil {
-		client.Close()
-		return
-	}
-	p.mu.Lock()
-	p.conns = append(p.conns, client, server)
-	p.mu.Unlock()
-	p.ends.Go(func() {
-		defer server.Close()
-		_, _ = io.Copy(server, client) // an end like any other
-	})
-	p.ends.Go(func() {
-		defer client.Close()
-		buffer := make([]byte, 32<<10)
-		for {
-			n, err := server.Read(buffer)
-			if err != nil || p.losing.Load() {
-				return
-			}
-			if _, err := client.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-	})
+	t.Cleanup(p.Close)
+	return p, p.URL
 }
 
 // G1, G7: when the answer to a commit is lost, nobody is told that nothing was stored, and
@@ -112,9 +30,9 @@ func TestLostAnswerOfACommitIsAnUnknownOutcome(t *testing.T) {
 	n.send(t, message("orders", "before")) // a connection is open now
 	reader.expect("before")
 
-	p.losing.Store(true)
+	p.Set(proxy.Weather{Losing: true})
 	_, err := n.rpc.Send(short(t), sendRequest(keyed("orders", "stored", "k")))
-	p.losing.Store(false)
+	p.Set(proxy.Weather{})
 	if status.Code(err) != codes.Unknown || reason(err) != "OUTCOME_UNKNOWN" {
 		t.Errorf("a Send whose commit was not answered: %v, want UNKNOWN, OUTCOME_UNKNOWN", err)
 	}

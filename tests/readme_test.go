@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/postbus/postbus/tests/process"
 )
 
 // A step is a command of the README and what it says that it prints.
@@ -16,11 +18,12 @@ type step struct{ command, prints string }
 
 // stepsOf returns the commands of a page, in their order: indented, behind a "$".
 func stepsOf(page string) (steps []step) {
-	inStep, continued := false, false
+	inStep, continued, blank := false, false, false
 	for line := range strings.Lines(page) {
 		code, indented := strings.CutPrefix(line, "    ")
 		if !indented {
-			inStep = false
+			blank = inStep && line == "\n"
+			inStep = blank
 			continue
 		}
 		if command, ok := strings.CutPrefix(code, "$ "); ok {
@@ -31,6 +34,10 @@ func stepsOf(page string) (steps []step) {
 			continue
 		}
 		last := &steps[len(steps)-1]
+		if blank && !continued {
+			last.prints += "\n" // it is one of what is printed
+		}
+		blank = false
 		if continued {
 			last.command += code
 			continued = strings.HasSuffix(code, "\\\n")
@@ -64,7 +71,7 @@ func blockBehind(t *testing.T, page, sentence string) string {
 func printed(prints string) *regexp.Regexp {
 	pattern := regexp.QuoteMeta(prints)
 	pattern = regexp.MustCompile(`"sent_at":"[^"]*"`).ReplaceAllLiteralString(pattern, `"sent_at":"20[^"]+Z"`)
-	return regexp.MustCompile("^" + strings.ReplaceAll(pattern, "…", `[^\n]*`) + "$")
+	return regexp.MustCompile("^" + strings.ReplaceAll(pattern, "…", `[^\n]*`) + "\n*$")
 }
 
 // grpcurlPath builds grpcurl once.
@@ -94,7 +101,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	}
 	grpcurl, err := grpcurlPath()
 	must(t, err)
-	program, err := programPath()
+	program, err := process.Build()
 	must(t, err)
 
 	s := serveWith(t, dev(t, dataDir(t)))
@@ -109,7 +116,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	for _, step := range steps {
 		// Without a shell in between, so that what is killed is the command itself.
 		cmd := exec.Command("sh", "-c", "exec "+onThisMachine.Replace(step.command))
-		cmd.Env = append(environment(), "POSTBUS_SERVER="+s.grpcAddr)
+		cmd.Env = append(process.Environment(), "POSTBUS_SERVER="+s.grpcAddr)
 		running := &runningStep{step, begin(t, cmd)}
 		switch {
 		case strings.Contains(step.command, "postbus tail"):
@@ -131,7 +138,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	tailing.expect(t, blockBehind(t, page, "The tail prints"))
 
 	// The first thing that the page shows.
-	_, url, found := strings.Cut(s.stderr.String(), ", at postgres://")
+	_, url, found := strings.Cut(s.Stderr.String(), ", at postgres://")
 	if !found {
 		t.Fatal("dev does not say where its database is")
 	}
@@ -144,7 +151,7 @@ func TestREADMEsFirstMinuteIsAsItSays(t *testing.T) {
 	if !ask[bool](t, conn, "SELECT paid FROM orders") {
 		t.Error("the transaction of README.md did nothing")
 	}
-	tailing.await(t, &tailing.stdout, "the notification of the transaction", func(text string) bool {
+	tailing.await(t, &tailing.Stdout, "the notification of the transaction", func(text string) bool {
 		return strings.HasPrefix(text[strings.LastIndex(strings.TrimSpace(text), "\n")+1:], `{"id":4,"channel":"orders","type":"paid","payload":{"order":7},`)
 	})
 }
@@ -159,8 +166,8 @@ type runningStep struct {
 func (r *runningStep) expect(t *testing.T, prints string) {
 	t.Helper()
 	want := printed(prints)
-	r.await(t, &r.stdout, "all its lines", func(text string) bool { return strings.Count(text, "\n") >= strings.Count(prints, "\n") })
-	if got := r.stdout.String(); !want.MatchString(got) {
-		t.Errorf("$ %s\nprints\n%s\nand README.md says\n%s", r.command, got, prints)
+	r.await(t, &r.Stdout, "all its lines", func(text string) bool { return strings.Count(text, "\n") >= strings.Count(prints, "\n") })
+	if got := r.Stdout.String(); !want.MatchString(got) {
+		t.Errorf("$ %s\nprints\n%s\nand the page says\n%s", r.command, got, prints)
 	}
 }

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -69,7 +70,11 @@ func TestTrimmedMessagesAreToldAsAGap(t *testing.T) {
 	conn := sql(t, url)
 	until(t, "the floor is recorded", func() bool { return ask[int64](t, conn, "SELECT floor FROM postbus.state") >= kept })
 
+	var told answer
+	events := n.events(t, "/v1/subscribe?"+query([]string{"orders"}, 0), fmt.Sprint(ids[2]))
+	must(t, json.Unmarshal([]byte(events.next()), &told))
 	for how, a := range map[string]answer{
+		"SSE":  told,
 		"gRPC": n.pollRPC(t, ids[2], "orders", 100),
 		"JSON": n.pollJSON(t, ids[2], "orders", "&timeout=50s"), // a gap is answered at once
 		"SQL":  pollSQL(t, conn, ids[2], "orders", 100),

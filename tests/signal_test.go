@@ -236,12 +236,12 @@ func TestASecondSIGTERMExitsAtOnce(t *testing.T) {
 	s := serve(t, pgtest.Database(t), "--drain-timeout", "50m")
 	stallOn(t, s)
 	s.signal(t, syscall.SIGTERM)
-	s.await(t, &s.stderr, "log that it drains", func(text string) bool { return strings.Contains(text, `"draining"`) })
+	s.await(t, &s.Stderr, "log that it drains", func(text string) bool { return strings.Contains(text, `"draining"`) })
 	s.signal(t, syscall.SIGTERM)
 	if code := s.code(t); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	if !strings.Contains(s.stderr.String(), "postbus: stopped by a second signal") {
+	if !strings.Contains(s.Stderr.String(), "postbus: stopped by a second signal") {
 		t.Error("it does not say why it ended")
 	}
 }
@@ -251,7 +251,7 @@ func TestAReaderThatStallsDoesNotHoldTheStopUpForEver(t *testing.T) {
 	stallOn(t, s)
 	s.signal(t, syscall.SIGTERM)
 	// Not every stream could be given its last, which is no clean stop.
-	if code := s.code(t); code != 1 || !strings.Contains(s.stderr.String(), "postbus: stop within 1s: ") {
+	if code := s.code(t); code != 1 || !strings.Contains(s.Stderr.String(), "postbus: stop within 1s: ") {
 		t.Errorf("exit code %d", code)
 	}
 }

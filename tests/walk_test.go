@@ -130,7 +130,7 @@ func TestReadingGoesOnByAnyTransportOnAnyNode(t *testing.T) {
 	}
 	until(t, "everything is read", func() bool {
 		n := nodes[rand.N(2)]
-		switch rand.N(5) {
+		switch rand.N(6) {
 		case 0:
 			take("gRPC", n.pollRPC(t, last, "walk", 6))
 		case 1:
@@ -148,6 +148,17 @@ func TestReadingGoesOnByAnyTransportOnAnyNode(t *testing.T) {
 				texts, last = append(texts, textOf(got)), got.GetId()
 			}
 			s.cancel()
+		case 5: // a browser that breaks off again and again
+			events := n.events(t, "/v1/subscribe?"+query([]string{"walk"}, 0), fmt.Sprint(last))
+			for range 1 + rand.N(10) {
+				var a answer
+				must(t, json.Unmarshal([]byte(events.next()), &a))
+				take("events", a)
+				if len(texts) >= total {
+					break
+				}
+			}
+			events.close()
 		}
 		return len(texts) >= total
 	})

@@ -201,6 +201,14 @@ func waysOut(t *testing.T, n *node, url string) map[string]func(channels []strin
 			lines.close()
 			return got
 		},
+		"events": func(channels []string, count int) (got []arrival) {
+			events := n.events(t, "/v1/subscribe?"+query(channels, 0), "")
+			for len(got) < count {
+				got = append(got, pageOf(t, []byte(events.next())).Notifications...)
+			}
+			events.close()
+			return got
+		},
 		"postbus.poll": func(channels []string, count int) []arrival {
 			conn := sql(t, url)
 			return pages(func(after int64) (p page) {
@@ -213,9 +221,9 @@ func waysOut(t *testing.T, n *node, url string) map[string]func(channels []strin
 		},
 		"postbus tail": func(channels []string, count int) (got []arrival) {
 			p := begin(t, command(t, append([]string{"tail", "--server", n.grpcAddr, "--after", "0", "--"}, channels...)...))
-			p.await(t, &p.stdout, fmt.Sprintf("%d lines", count), func(text string) bool { return strings.Count(text, "\n") >= count })
+			p.await(t, &p.Stdout, fmt.Sprintf("%d lines", count), func(text string) bool { return strings.Count(text, "\n") >= count })
 			p.stop(t)
-			for line := range strings.Lines(p.stdout.String()) {
+			for line := range strings.Lines(p.Stdout.String()) {
 				var a arrival
 				must(t, json.Unmarshal([]byte(line), &a))
 				got = append(got, a)

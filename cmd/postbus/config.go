@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/postbus/postbus/service/odoo"
 )
 
 // A config is what serve and dev are told by flags and variables.
@@ -30,6 +32,7 @@ type config struct {
 	maxHeaderBytes                int
 	receiveTimeout                time.Duration
 	poolSize                      int
+	odoo                          odoo.Options
 	logLevel, logFormat           string
 }
 
@@ -77,11 +80,17 @@ func (c *config) register(cmd *cobra.Command) {
 	network.IntVar(&c.maxHeaderBytes, "max-header-bytes", 64<<10, "bytes of one request's headers, 4096 to 1048576")
 	network.IntVar(&c.poolSize, "pool-size", 16, "connections to the database beside the one that listens, 4 or more")
 
+	beside := pflag.NewFlagSet("Odoo's protocol", pflag.ContinueOnError)
+	beside.IntVar(&c.odoo.Version, "odoo-version", odoo.DefaultVersion, "the Odoo whose clients are served, 13 to 18: what answers look like to them")
+	beside.StringVar(&c.odoo.WorkerVersion, "odoo-worker-version", "", "what clients of /websocket may say that they are, such as 18.0-7, several with commas between, or any; empty: whatever is of --odoo-version")
+	beside.StringVar(&c.odoo.Database, "odoo-database", "postbus", "the name that answers give for Odoo's database")
+	beside.BoolVar(&c.odoo.Send, "odoo-send", false, "serve /longpolling/send, by which whoever reaches it may send")
+
 	log := pflag.NewFlagSet("The log", pflag.ContinueOnError)
 	log.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	log.StringVar(&c.logFormat, "log-format", "text", "text or json")
 
-	inGroups(cmd, where, times, sending, reading, network, log)
+	inGroups(cmd, where, times, sending, reading, network, beside, log)
 }
 
 // fromEnvironment sets the flags that the command line does not name from their
@@ -122,6 +131,7 @@ func (c *config) check() error {
 		{"send-queue-messages", int64(c.queueMessages), 1000, 1 << 30},
 		{"send-queue-bytes", int64(c.queueBytes), 4 << 20, 1 << 40},
 		{"pool-size", int64(c.poolSize), 4, 1000},
+		{"odoo-version", int64(c.odoo.Version), odoo.OldestVersion, odoo.NewestVersion},
 	}
 	for _, r := range ranges {
 		if r.value < r.low || r.value > r.high {

@@ -137,12 +137,13 @@ func (n *node) build() (err error) {
 	n.writer = groupcommit.New(groupcommit.Options{
 		Store: n.db, Stored: n.dispatcher.Offer, QueueMessages: c.queueMessages, QueueBytes: c.queueBytes,
 	})
+	c.odoo.Retention = c.retention
 	n.service, err = service.New(service.Options{
 		Dispatcher: n.dispatcher, Writer: n.writer, Recent: n.db, Logger: n.log,
 		Limits: limits, PollTimeout: c.pollTimeout, MaxReaders: c.maxReaders,
 		MaxConnections: c.maxConnections, MaxGuests: n.maxGuests(), MaxRequests: c.maxRequests, MaxRequestBytes: c.maxRequestBytes,
 		MaxHeaderBytes: c.maxHeaderBytes, ReceiveTimeout: c.receiveTimeout,
-		CORSOrigins: c.corsOrigins, AllowedHosts: c.allowedHosts,
+		CORSOrigins: c.corsOrigins, AllowedHosts: c.allowedHosts, Odoo: c.odoo,
 	})
 	if err != nil {
 		return err

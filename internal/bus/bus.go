@@ -62,10 +62,12 @@ type Encoding int
 
 // The wire forms.
 const (
-	EncodingProto Encoding = iota // the entry of a repeated protobuf field
-	EncodingJSON                  // the JSON object of the HTTP transports
+	EncodingProto  Encoding = iota // the entry of a repeated protobuf field
+	EncodingJSON                   // the JSON object of the HTTP transports
+	EncodingOdoo13                 // the JSON object of Odoo 13 and 14
+	EncodingOdoo15                 // that of Odoo 15 and later
 
-	encodings = 2
+	encodings = 4
 )
 
 // Encoded returns n in wire form e, made by encode when it is first asked for. The

@@ -66,10 +66,7 @@ func (l *Limits) CheckSend(messages []Message) *InvalidError {
 	var violations []Violation
 	for i := range messages {
 		m := &messages[i]
-		found := l.CheckMessage("", m)
-		for k := range found {
-			found[k].Field = fmt.Sprintf("messages[%d]%s", i, found[k].Field)
-		}
+		found := l.CheckMessage(i, m)
 		if len(violations) == 0 && len(found) > 0 && max(len(m.JSON), len(m.Binary)) > l.MaxBody {
 			reason = TooLarge
 		}
@@ -85,34 +82,36 @@ func (l *Limits) CheckSend(messages []Message) *InvalidError {
 	return &InvalidError{Reason: reason, Violations: violations}
 }
 
-// CheckMessage returns what is wrong with m, which the client wrote as field
-// ("messages[3]"). A payload above MaxBody is told first.
-func (l *Limits) CheckMessage(field string, m *Message) []Violation {
+// CheckMessage returns what is wrong with m, the send's message of that index. A payload
+// above MaxBody is told first.
+func (l *Limits) CheckMessage(index int, m *Message) []Violation {
 	var vs []Violation
 	tell := func(name, fault string) {
-		if fault != "" {
-			vs = append(vs, Violation{field + name, fault})
+		if fault != "" { // only then is a name made for it
+			vs = append(vs, Violation{fmt.Sprintf("messages[%d].%s", index, name), fault})
 		}
 	}
 	if m.Binary != nil {
-		tell(".binary", l.bodyFault(len(m.Binary)))
+		tell("binary", l.bodyFault(len(m.Binary)))
 	} else if fault := l.bodyFault(len(m.JSON)); fault != "" {
-		tell(".json", fault)
+		tell("json", fault)
 	} else {
-		tell(".json", l.jsonFault(m.JSON))
+		tell("json", l.jsonFault(m.JSON))
 	}
-	tell(".channel", l.channelFault(m.Channel))
-	tell(".type", l.nameFault(m.Type))
-	tell(".key", l.nameFault(m.Key))
-	tell(".headers", l.headersFault(m.Headers))
+	tell("channel", l.channelFault(m.Channel))
+	tell("type", l.nameFault(m.Type))
+	tell("key", l.nameFault(m.Key))
+	tell("headers", l.headersFault(m.Headers))
 	for name, value := range m.Headers {
 		if len(vs) >= maxViolations {
 			break
 		}
-		tell(fmt.Sprintf(".headers[%q]", clip(name)), l.headerFault(name, value))
+		if fault := l.headerFault(name, value); fault != "" {
+			tell(fmt.Sprintf("headers[%q]", clip(name)), fault)
+		}
 	}
 	if m.TTL < 0 {
-		tell(".ttl", fmt.Sprintf("%v, must be above 0s", m.TTL))
+		tell("ttl", fmt.Sprintf("%v, must be above 0s", m.TTL))
 	}
 	return vs
 }

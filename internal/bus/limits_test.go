@@ -61,7 +61,7 @@ func TestMessageFaultsNameFieldFaultAndLimit(t *testing.T) {
 		m := good()
 		c.change(&m)
 		var got []string
-		for _, v := range limits.CheckMessage("messages[3]", &m) {
+		for _, v := range limits.CheckMessage(3, &m) {
 			got = append(got, v.Field+": "+v.Fault)
 		}
 		if strings.Join(got, "\n") != c.want {

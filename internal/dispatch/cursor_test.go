@@ -179,7 +179,7 @@ func TestCloseReleasesEverything(t *testing.T) {
 			}
 			subs[0].Close() // a second time does nothing
 		}
-		time.Sleep(time.Second)
+		time.Sleep(leftFor + 2*time.Second)
 		if _, n := kept(d); n != 1 || d.State().Subscriptions != 0 {
 			t.Errorf("%d topics are left, want the window's last one; %d subscriptions", n, d.State().Subscriptions)
 		}
@@ -218,4 +218,32 @@ func TestWindowFitsItsBound(t *testing.T) {
 	if sum != w.bytes || held != w.len() || len(w.log) > 3000 {
 		t.Errorf("%d bytes counted as %d; %d of %d by channel; %d slots kept", sum, w.bytes, held, w.len(), len(w.log))
 	}
+}
+
+// TestAwaitEndsWithWhatComes at that moment, with its wait, and with its context.
+func TestAwaitEndsWithWhatComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, d, send := following(t, Options{})
+		ctx, stop := context.WithCancel(t.Context())
+		s := subscribe(t, d, nil, "a")
+		await := func(wait, took time.Duration, want error) {
+			t.Helper()
+			began := time.Now()
+			if err := s.Await(ctx, wait); !errors.Is(err, want) || time.Since(began) != took {
+				t.Errorf("%v after %v, want %v after %v", err, time.Since(began), want, took)
+			}
+		}
+		expectNothing(t, s, 0)
+		time.AfterFunc(time.Second, func() { send("b") })
+		time.AfterFunc(2*time.Second, func() { send("a") })
+		await(time.Minute, 2*time.Second, nil)
+		expect(t, s, 0, 2)
+		send("a")
+		await(time.Minute, 0, nil) // before the wait
+		expect(t, s, 0, 3)
+		await(time.Minute, time.Minute, nil)
+		await(-1, 0, nil)
+		time.AfterFunc(time.Second, stop)
+		await(time.Minute, time.Second, context.Canceled)
+	})
 }

@@ -64,20 +64,19 @@ type Dispatcher struct {
 	counts  counts
 	readies sync.Once
 
-	mu         sync.RWMutex // guards what follows, and the marks of every Subscription
-	window     window
-	pos        bus.ID // every id up to here is settled
-	head       bus.ID // the highest id seen
-	pasts      []bus.Past
-	given      bus.ID // an id that the database is known to have given, or higher
-	started    bool   // pos is the database's, not yet zero
-	moved      time.Time
-	early      map[bus.ID]*bus.Notification // offered, above a gap
-	earlyBytes int                          // of early
-	subs       map[*Subscription]struct{}
-	members    int // of all subs
-	draining   bool
-	link       link
+	mu       sync.RWMutex // guards what follows, and the marks of every Subscription
+	window   window
+	pos      bus.ID // every id up to here is settled
+	head     bus.ID // the highest id seen
+	pasts    []bus.Past
+	given    bus.ID // an id that the database is known to have given, or higher
+	started  bool   // pos is the database's, not yet zero
+	moved    time.Time
+	early    early
+	subs     map[*Subscription]struct{}
+	members  int // of all subs
+	draining bool
+	link     link
 }
 
 // link is what is known of the tail's connection.
@@ -102,7 +101,6 @@ func New(o Options) *Dispatcher {
 		ready:  make(chan struct{}),
 		pages:  make(chan struct{}, o.PageReaders),
 		rounds: make([]round, runtime.GOMAXPROCS(0)),
-		early:  make(map[bus.ID]*bus.Notification),
 		subs:   make(map[*Subscription]struct{}),
 	}
 	d.window.init(o.WindowBytes)
@@ -142,6 +140,7 @@ func (d *Dispatcher) lost(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	was := d.link.connected
+	d.window.answered()
 	d.link = link{err: err}
 	return was
 }
@@ -160,22 +159,38 @@ func (d *Dispatcher) Drain() {
 	}
 }
 
-// settle appends what the tail's reader has found to be settled and moves pos there.
-func (d *Dispatcher) settle(ns []*bus.Notification, pos bus.ID) (progress bool) {
+// A settled is what a read of the tail has found to be settled.
+type settled struct {
+	rows   []*bus.Notification
+	hollow []bus.ID            // of rows that were not sent
+	pos    bus.ID              // all up to here is settled
+	above  []*bus.Notification // read, and not settled yet
+}
+
+// settle appends what is settled and moves pos. What was read above is kept, so that it is
+// read once.
+func (d *Dispatcher) settle(s settled) (progress bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.pos
-	for _, n := range ns {
+	for _, n := range s.rows {
 		if n.ID > d.pos { // else an Offer was faster
 			d.appendLocked(n)
 		}
 	}
-	if pos > d.pos {
-		d.pos = pos
+	if s.pos > d.pos {
+		d.pos = s.pos
 		d.moved = time.Now()
 	}
-	d.dropEarlyLocked()
+	for _, n := range s.above {
+		d.early.keep(n, d.opts.WindowBytes)
+	}
+	d.early.drop(d.pos)
 	d.takeEarlyLocked()
+	if len(s.hollow) > 0 {
+		d.hollowLocked(highest(nil, s.hollow))
+	}
+	d.window.answered()
 	d.window.evict()
 	d.ringLocked()
 	if d.pos == before {

@@ -14,6 +14,9 @@
 // holders, the rows again (tracker.go has the argument). Timers decide when it
 // looks, never what is settled.
 //
+// What was offered by this node or read above a gap is committed and stays so: it is held
+// (early.go), up to a bound, and left out of the reads that follow (TestNothingIsReadTwice).
+//
 // # Sleep
 //
 // While messages flow the follower reads every few milliseconds and no sender pays for
@@ -31,6 +34,10 @@
 // notification never changes, so that a slow reader holds nobody up and costs
 // nothing but its cursor: when the window has moved past it, it reads pages from the
 // table until it meets the window again.
+//
+// While messages flow the store may give ids alone for channels that nobody here reads
+// (hollow.go). Each topic knows up to where the window may lack something of it for that
+// reason; a cursor below reads the table.
 //
 // # Cursors
 //

@@ -168,40 +168,46 @@ func (f *follower) read(ctx context.Context) (progress, gap bool, err error) {
 // with it or not above the tracker's floor. known is the highest id known to have been
 // given.
 func (f *follower) readOnce(ctx context.Context) (progress, full bool, known bus.ID, err error) {
-	floor, pos := f.tracker.floor, f.at()
-	from := pos
-	read, err := f.tail.Read(ctx, pos)
+	floor := f.tracker.floor
+	req, held := f.ask()
+	pos, from := req.After, req.After
+	read, err := f.tail.Read(ctx, req)
+	if err == nil && read.count() == 0 && len(req.Held) > 0 { // the last has expired and is gone
+		read, err = f.tail.Read(ctx, TailRequest{After: pos, Channels: req.Channels})
+	}
 	if err != nil {
 		return false, false, 0, fmt.Errorf("read the tail after %d: %w", pos, err)
 	}
-	rows, full := read.Notifications, read.Full
+	rows, hollow, full := read.seen(held), read.Hollow, read.Full
 	f.counts.reads.Add(1)
-	f.found = len(rows)
-	if len(rows) > 0 && history(rows[len(rows)-1].ID) > history(max(pos, f.target)) {
+	f.found = len(rows) + len(hollow)
+	known = max(f.target, highest(rows, hollow))
+	if history(known) > history(max(pos, f.target)) {
 		return false, false, 0, errNewHistory
 	}
 	if read.TrimmedTo > pos {
 		f.skip(read.TrimmedTo)
 		pos = f.at()
+		rows = above(rows, pos)
 	}
-	known = f.target
-	n := 0
-	for _, row := range rows {
-		known = max(known, row.ID)
-		if row.ID != pos+1 && row.ID-1 > floor {
+	n, h := 0, 0
+	for n < len(rows) || h < len(hollow) {
+		id, isHollow := lowest(rows[n:], hollow[h:])
+		if id > pos+1 && id-1 > floor {
 			break
 		}
-		pos = row.ID
-		n++
+		pos = max(pos, id)
+		if isHollow {
+			h++
+		} else {
+			n++
+		}
 	}
-	if n < len(rows) {
-		known = max(known, rows[len(rows)-1].ID)
-	}
-	if n < len(rows) || !full {
+	if n < len(rows) || h < len(hollow) || !full {
 		pos = max(pos, floor) // what is missing up to the floor will never be
 	}
 	f.noteHead(known)
-	progress = f.settle(rows[:n], pos)
+	progress = f.settle(settled{rows: rows[:n], hollow: hollow[:h], pos: pos, above: above(read.Notifications, pos)})
 	if pos >= f.target {
 		f.readies.Do(func() { close(f.ready) })
 	}
@@ -215,6 +221,15 @@ func (f *follower) readOnce(ctx context.Context) (progress, full bool, known bus
 var errNewHistory = errors.New("ids have reached another multiple of 2^32")
 
 func history(id bus.ID) bus.ID { return id >> 32 }
+
+// ask returns what to read next, and what is held above pos. That is not read again, but for
+// the last: with it comes how far retention has got (TestTrimmedBelowWhatIsHeldIsTold).
+func (f *follower) ask() (req TailRequest, held []*bus.Notification) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	held = f.early.held(max(f.pos, f.target))
+	return TailRequest{After: f.pos, Held: held[:max(0, len(held)-1)], Channels: f.window.ask(time.Now())}, held
+}
 
 func (f *follower) at() bus.ID {
 	f.mu.RLock()

@@ -23,7 +23,7 @@ func (d *Dispatcher) begin(p Position) {
 		return
 	}
 	if last, _ := lastPast(p.Histories); last.Until > known.Until {
-		d.forgetEarlyLocked()
+		d.early.forget() // the table knows what of it survived (TestEarlyOfferOfALostHistoryIsForgotten)
 	}
 	survived := d.pos
 	for _, past := range p.Histories {

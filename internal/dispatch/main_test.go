@@ -97,7 +97,7 @@ func next(t *testing.T, s *Subscription, limit int, wait time.Duration) Batch {
 func kept(d *Dispatcher) (offers, topics int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return len(d.early), len(d.window.topics)
+	return len(d.early.log), len(d.window.topics)
 }
 
 func idsOf(ns []*bus.Notification) []bus.ID {

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 
 // patience is after how long a frozen connection's statements fail.
 const patience = 2 * time.Second
+
+// heldFar is how far above After what is held is left out.
+const heldFar = 40
 
 // readRows is where a read of the tail is cut, so that tests meet the cut.
 const readRows = 50
@@ -99,24 +103,36 @@ func (t *modelTail) fail(ctx context.Context, after time.Duration) error {
 	return errModel
 }
 
-func (t *modelTail) Read(ctx context.Context, after bus.ID) (rows Rows, err error) {
+func (t *modelTail) Read(ctx context.Context, req TailRequest) (rows Rows, err error) {
 	err = t.statement(ctx, "Read", func() {
 		t.m.reads++
-		t.m.assertSettledLocked("read", after)
+		t.m.assertSettledLocked("read", req.After)
 		for _, n := range t.m.rows {
-			if n.ID <= after {
+			if n.ID <= req.After || req.holds(n.ID) {
 				continue
 			}
-			if rows.Full = len(rows.Notifications) == readRows; rows.Full {
+			if rows.Full = rows.count() == readRows; rows.Full {
 				break
 			}
+			if req.Channels != nil && t.m.hollow != nil && t.m.hollow() && !slices.Contains(req.Channels, n.Channel) {
+				rows.Hollow = append(rows.Hollow, n.ID)
+				t.m.hollows++
+				continue
+			}
 			rows.Notifications = append(rows.Notifications, n)
+			t.m.sent[n.ID]++
 		}
-		if len(rows.Notifications) > 0 {
+		if rows.count() > 0 {
 			rows.TrimmedTo = t.m.trimmedTo
 		}
 	})
 	return rows, err
+}
+
+// holds says whether id is left out of what is read.
+func (r TailRequest) holds(id bus.ID) bool {
+	_, held := slices.BinarySearchFunc(r.Held, id, byID)
+	return held && id <= r.After+heldFar
 }
 
 func (t *modelTail) Holders(ctx context.Context) (holders []Holder, err error) {

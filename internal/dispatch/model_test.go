@@ -37,9 +37,12 @@ type model struct {
 	// What tests set to be asked before each page and each statement of a tail.
 	beforePage func(ctx context.Context, req PageRequest) error
 	beforeCall func(call string)
+	hollow     func() bool // whether a row that need not be sent is left out; under mu
 
 	pages, reading, mostReading int
 	opened, reads, checks       int
+	sent                        map[bus.ID]int // rows, by reads of the tail
+	hollows                     int            // rows that they left out
 }
 
 func newModel() *model {
@@ -47,6 +50,7 @@ func newModel() *model {
 		delay: 20 * time.Microsecond,
 		open:  make(map[*transaction]struct{}),
 		tails: make(map[*modelTail]struct{}),
+		sent:  make(map[bus.ID]int),
 	}
 }
 

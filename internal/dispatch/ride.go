@@ -178,7 +178,7 @@ func (s *Subscription) pickLocked(t *tray) *Batch {
 			return b
 		}
 	}
-	b := new(Batch)
+	b := newCarried()
 	s.takeLocked(b, s.limit, 0)
 	if s.more = len(s.marked) > 0; !s.more {
 		s.given = max(s.given, s.d.pos)
@@ -186,6 +186,16 @@ func (s *Subscription) pickLocked(t *tray) *Batch {
 	}
 	b.Last = s.given
 	return b
+}
+
+// newCarried returns a Batch for Carry.
+func newCarried() *Batch {
+	b := new(struct {
+		Batch
+		forms [Forms]any
+	})
+	b.Forms = &b.forms
+	return &b.Batch
 }
 
 // deliver carries the batch, on the courier's goroutine.

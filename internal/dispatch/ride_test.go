@@ -362,8 +362,8 @@ func TestRidersAreCutByTheirLimit(t *testing.T) {
 	})
 }
 
-// TestCourierIsReplacedOnlyWhenASubscriptionHoldsItUp: not while it looks at the window,
-// and not when it is at another handful by now.
+// TestCourierIsReplacedOnlyWhenASubscriptionHoldsItUp: not before it runs, not while it
+// looks at the window, and not when it is at another handful by now.
 func TestCourierIsReplacedOnlyWhenASubscriptionHoldsItUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New(Options{Store: newModel()})
@@ -374,6 +374,10 @@ func TestCourierIsReplacedOnlyWhenASubscriptionHoldsItUp(t *testing.T) {
 			if r.watch(); r.stalls() != want {
 				t.Errorf("replaced %d times, want %d", r.stalls(), want)
 			}
+		}
+		r.courier = newCourier() // has not run yet
+		for range 2 * watchLooks {
+			watch(0)
 		}
 		c := &courier{hand: []*Subscription{one, two}}
 		r.courier = c

@@ -43,7 +43,7 @@ type courier struct {
 }
 
 const (
-	looking  int32 = -1 // at the window
+	looking  int32 = -1 // at the window, or not begun yet
 	replaced int32 = -2
 
 	handful = 32
@@ -90,8 +90,16 @@ func (r *round) addLocked(s *Subscription) {
 
 // sendLocked sends a courier, in the place of the one that there may be.
 func (r *round) sendLocked() {
-	r.courier = &courier{}
+	r.courier = newCourier()
 	go r.walk(r.courier)
+}
+
+// newCourier returns a courier that serves nobody until it runs, which on a busy machine
+// may be after watch has looked at it.
+func newCourier() *courier {
+	c := new(courier)
+	c.at.Store(looking)
+	return c
 }
 
 // walk is a courier's goroutine.
@@ -159,10 +167,17 @@ func (r *round) seatLocked(subs []*Subscription) {
 	}
 }
 
-// watch replaces the courier when it is held up, and looks again while there is one.
+// watch looks after the courier.
 func (r *round) watch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.watchLocked()
+}
+
+// watchLocked replaces the courier when a Subscription holds it up, and looks again while
+// there is one. One that a busy machine has not let begin is not replaced: it holds nobody
+// (TestCourierThatHasNotBegunIsNotReplaced).
+func (r *round) watchLocked() {
 	c := r.courier
 	if c == nil {
 		r.watching = nil
@@ -189,7 +204,8 @@ func (r *round) replaceLocked(some, rest []*Subscription) {
 	var of, same *Batch
 	for _, s := range rest {
 		if s.batch != nil && s.batch != of { // the other may be making Forms of what it keeps
-			of, same = s.batch, &Batch{Notifications: s.batch.Notifications, Last: s.batch.Last}
+			of, same = s.batch, newCarried()
+			same.Notifications, same.Last = of.Notifications, of.Last
 		}
 		if s.batch != nil {
 			s.batch = same

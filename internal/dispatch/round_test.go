@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
@@ -78,4 +79,31 @@ func benchmarkFanOut(b *testing.B, ride bool, readers, burst int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*readers*burst), "ns/delivery")
 	stop()
 	ended.Wait()
+}
+
+// A courier's goroutine may wait for a processor for longer than one that is held up is
+// left alone.
+func TestCourierThatHasNotBegunIsNotReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, d, send := following(t, Options{})
+		ctx, stop := context.WithCancel(t.Context())
+		rides := startRider(ctx, subscribe(t, d, nil, "a"), 0, nil)
+		synctest.Wait()
+		r := rides.sub.round
+		func() {
+			r.mu.Lock() // so that the courier does not begin
+			defer r.mu.Unlock()
+			r.addLocked(rides.sub)
+			for range 2 * watchLooks {
+				r.watchLocked()
+			}
+		}()
+		send("a")
+		rides.expect(t, "the rider", 1, 1)
+		if n := d.State().Stalls; n != 0 {
+			t.Errorf("%d stalls counted, want 0", n)
+		}
+		stop()
+		<-rides.ended
+	})
 }

@@ -21,7 +21,7 @@ func (d *Dispatcher) skipLocked(trimmed bus.ID) {
 	d.head = max(d.head, trimmed)
 	d.window.reset(trimmed)
 	d.window.forget()
-	d.dropEarlyLocked()
+	d.early.drop(trimmed)
 	for s := range d.subs {
 		s.unmarkLocked()
 		s.until = trimmed

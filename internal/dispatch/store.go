@@ -39,8 +39,8 @@ type Position struct {
 // its own (READ COMMITTED). It is used by one goroutine. Every method but Wait
 // answers or fails within a few seconds; after an error the Tail is only closed.
 type Tail interface {
-	// Read returns rows with ids above after, cut by bytes and by number.
-	Read(ctx context.Context, after bus.ID) (Rows, error)
+	// Read returns the rows that req asks for, cut by bytes and by number.
+	Read(ctx context.Context, req TailRequest) (Rows, error)
 
 	// Holders names the transactions that may still commit ids: those that hold
 	// the lock which every INSERT into the table takes before its ids and keeps
@@ -70,10 +70,21 @@ type Tail interface {
 	Close()
 }
 
+// A TailRequest asks for the rows with ids above After.
+type TailRequest struct {
+	After bus.ID
+	Held  []*bus.Notification // not for these, ids ascending; those far above may come all the same
+
+	// Channels are those that somebody here reads, if they are few: of others the ids
+	// suffice. nil: of all channels the rows are wanted.
+	Channels []string
+}
+
 // Rows are what one read of the tail has shown.
 type Rows struct {
 	Notifications []*bus.Notification // ids ascending
-	Full          bool                // it was cut, and more may follow
+	Hollow        []bus.ID            // of rows that are not sent, of channels that were not asked for; ascending
+	Full          bool                // it was cut behind the last of these, and more may follow
 	TrimmedTo     bus.ID              // with any rows: retention has taken everything up to here
 }
 

@@ -44,18 +44,23 @@ func (d *Dispatcher) Subscribe(ctx context.Context, channels []string, after *bu
 		s.oldest = *after == 0
 	}
 	inWindow := s.given >= d.window.evicted
-	if !inWindow {
-		s.until = d.pos
-	}
 	for i, channel := range channels {
 		m := &s.members[i]
 		m.sub, m.topic = s, d.window.topic(channel)
 		m.index = len(m.topic.members)
 		m.topic.members = append(m.topic.members, m)
-		if inWindow {
-			if pending := m.topic.after(s.given); len(pending) > 0 {
-				m.markLocked(pending[0].ID)
-			}
+		if m.index == 0 {
+			d.window.join(m.topic)
+		}
+		inWindow = inWindow && s.given >= m.topic.lacks
+	}
+	if !inWindow {
+		s.until = d.pos
+	}
+	for i := range s.members {
+		m := &s.members[i]
+		if pending := m.topic.after(s.given); inWindow && len(pending) > 0 {
+			m.markLocked(pending[0].ID)
 		}
 	}
 	d.subs[s] = struct{}{}

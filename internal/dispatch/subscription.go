@@ -18,7 +18,8 @@ type Subscription struct {
 
 	// The cursor. Everything up to given has been given, or was not in these channels,
 	// or was told as a gap. The table is read up to until, what is above comes from the
-	// window. Only the owner changes them, but for rewindLocked.
+	// window. Only the owner changes them; but until is raised, too, under the Dispatcher's
+	// lock, when the window turns out to lack something (rewindLocked, skipLocked, hollowLocked).
 	given, until bus.ID
 	oldest       bool     // began at 0: while the cursor is there, what was trimmed is no gap
 	ahead        *bus.Gap // to be told first
@@ -45,13 +46,13 @@ type Batch struct {
 	Last          bus.ID
 	Gap           *bus.Gap
 
-	// Forms are for Carry: what it makes of a Batch, one for each wire form that its
-	// users number, for the next who is given the same.
-	Forms [Forms]any
+	// Forms are for Carry, nil elsewhere: what it makes of a Batch, one for each wire form
+	// that its users number, for the next who is given the same.
+	Forms *[Forms]any
 }
 
 // Forms is how many wire forms of a Batch are kept.
-const Forms = 4
+const Forms = 5
 
 // Empty says that there is nothing but a cursor.
 func (b *Batch) Empty() bool { return len(b.Notifications) == 0 && b.Gap == nil }
@@ -75,7 +76,9 @@ func (s *Subscription) Close() {
 		all[m.index], last.index = last, m.index
 		all[len(all)-1] = nil
 		m.topic.members = all[:len(all)-1]
-		s.d.window.release(m.topic)
+		if len(m.topic.members) == 0 {
+			s.d.window.leave(m.topic)
+		}
 		m.topic = nil
 		s.d.members--
 	}
@@ -178,6 +181,18 @@ func (s *Subscription) Next(ctx context.Context, limit int, wait time.Duration) 
 			return b, err
 		}
 	}
+}
+
+// Await waits until something may have come since the last Next, or wait is over. A Next
+// that does not wait, and Await, are a Next that does, for a caller whose goroutine is to
+// keep a small stack. Error: ctx's.
+func (s *Subscription) Await(ctx context.Context, wait time.Duration) error {
+	s.timer.Reset(max(wait, 0))
+	defer s.timer.Stop()
+	if s.wait(ctx) == gone {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // What a wait ended with.

@@ -13,9 +13,11 @@ type window struct {
 	bytes   int
 	log     []*bus.Notification // ids ascending; log[:start] has been evicted
 	start   int
-	evicted bus.ID // everything settled above this id is in the window
+	evicted bus.ID // everything settled above this id is in the window, but for what is hollow
 	topics  map[string]*topic
-	quiet   map[string]bus.ID // channels without a topic: no id of theirs is above this
+	quiet   map[string]bus.ID // channels without a topic: no id of theirs is above this and hollow
+
+	interest
 }
 
 // A topic is one channel, as long as the window holds something of it or somebody
@@ -25,9 +27,12 @@ type topic struct {
 	log     []*bus.Notification // of this channel in the window
 	members []*member
 
-	// No id of this channel is above newest, if bounded.
+	// No id of this channel is above newest, if bounded; while it is not read, none above
+	// newest and hollow.
 	newest  bus.ID
 	bounded bool
+
+	reading
 }
 
 // quietBound is how many channels are remembered to be quiet.
@@ -37,6 +42,7 @@ func (w *window) init(limit int) {
 	w.limit = limit
 	w.topics = make(map[string]*topic)
 	w.quiet = make(map[string]bus.ID)
+	w.leftFor = leftFor
 }
 
 func (w *window) len() int { return len(w.log) - w.start }
@@ -88,7 +94,7 @@ func (w *window) topic(channel string) *topic {
 
 // release forgets t when nothing needs it, but for how quiet it is.
 func (w *window) release(t *topic) {
-	if len(t.log) > 0 || len(t.members) > 0 || w.topics[t.channel] != t {
+	if len(t.log) > 0 || t.isRead() || w.topics[t.channel] != t {
 		return
 	}
 	delete(w.topics, t.channel)

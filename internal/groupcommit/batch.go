@@ -65,23 +65,21 @@ func (w *Writer) commit(ctx context.Context, batch []*send) {
 
 // settle answers the senders of a committed batch, but for those whose key is busy.
 func (w *Writer) settle(batch []*send, results []Result) {
-	sends, messages := 0, 0
-	for i, s := range batch {
-		if !results[i].Busy {
-			sends++
-			messages += len(s.messages)
-		}
-	}
 	w.mu.Lock()
 	w.counts.Batches++
-	w.counts.Sends += int64(sends)
-	w.counts.Messages += int64(messages)
+	for i, s := range batch {
+		if !results[i].Busy {
+			w.counts.Sends++
+			w.counts.Messages += int64(len(s.messages))
+			w.accepted.drop(s)
+		}
+	}
 	w.mu.Unlock()
 	for i, s := range batch {
 		if results[i].Busy {
 			w.park(s)
 		} else {
-			w.finish(s, answer{receipts: results[i].Receipts})
+			s.answer <- answer{receipts: results[i].Receipts}
 		}
 	}
 }

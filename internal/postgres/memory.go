@@ -36,6 +36,13 @@ func (m *memory) keep(ns []*bus.Notification) {
 	}
 }
 
+// reached notes that id is committed.
+func (m *memory) reached(id bus.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.highest = max(m.highest, id)
+}
+
 // prove begins a new history on a server whose sequence is below pos, or below what this
 // memory has, or that lacks the witness. It comes before a new connection is used, so that
 // no id is given twice and what is lost is told (TestDatabaseThatWentBackBeginsAHistory,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/dispatch"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 )
 
@@ -87,6 +88,9 @@ func TestBehindAPoolerItPolls(t *testing.T) {
 	rows, _, err := readTail(t, tail, 0)
 	if err != nil || ids(rows) != "1 2" || rows[0].Headers["h"] != "v" {
 		t.Errorf("read %s, %v", ids(rows), err)
+	}
+	if read, err := tail.Read(t.Context(), dispatch.TailRequest{Held: rows[:1]}); err != nil || ids(read.Notifications) != "2" {
+		t.Errorf("read %s, %v; 1 is held", ids(read.Notifications), err)
 	}
 	if _, err := tail.Holders(t.Context()); err != nil {
 		t.Error(err)

@@ -122,6 +122,6 @@ func poll(t *testing.T, conn *pgx.Conn, arguments string) (a answer) {
 
 func readTail(t *testing.T, tail dispatch.Tail, after bus.ID) (rows []*bus.Notification, full bool, err error) {
 	t.Helper()
-	read, err := tail.Read(t.Context(), after)
+	read, err := tail.Read(t.Context(), dispatch.TailRequest{After: after})
 	return read.Notifications, read.Full, err
 }

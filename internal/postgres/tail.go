@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,18 +14,13 @@ import (
 	"github.com/postbus/postbus/internal/dispatch"
 )
 
-// The cuts of one Read.
-const (
-	tailRows  = 1000
-	tailBytes = 4 << 20
-)
-
 // A tail is the connection on which the log is followed. One goroutine uses it.
 type tail struct {
 	conn    *pgx.Conn
 	queries *db.Queries
 	pooled  bool
 	memory  *memory
+	idle    bool // most of what the last Read has shown, nobody had asked for
 
 	own   string // the channel that Check rings
 	rang  bool   // the bell rang since the last Wait
@@ -118,30 +112,6 @@ func (t *tail) begin(ctx context.Context, pos bus.ID) (start dispatch.Position, 
 		start.Histories = append(start.Histories, bus.Past{Survived: bus.ID(h.Survived), Until: bus.ID(h.FirstID - 1)})
 	}
 	return start, nil
-}
-
-// Read returns rows above after.
-func (t *tail) Read(ctx context.Context, after bus.ID) (dispatch.Rows, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	rows, err := t.queries.ReadTail(ctx, db.ReadTailParams{After: int64(after), Rows: tailRows, Bytes: tailBytes})
-	if err != nil {
-		return dispatch.Rows{}, unavailable("read the tail", err)
-	}
-	read := dispatch.Rows{Notifications: make([]*bus.Notification, len(rows))}
-	now := time.Now()
-	bytes := 0
-	for i, r := range rows {
-		n, err := row{r.ID, r.Channel, r.Type, r.Json, r.Bin, r.Headers, r.SentAt, r.Life}.notification(now)
-		if err != nil {
-			return dispatch.Rows{}, unavailable("read the tail", err)
-		}
-		read.Notifications[i], read.TrimmedTo = n, bus.ID(r.TrimmedTo)
-		bytes += len(n.JSON) + len(n.Binary)
-	}
-	t.memory.keep(read.Notifications)
-	read.Full = len(rows) == tailRows || bytes >= tailBytes
-	return read, nil
 }
 
 // Holders names the transactions that may still commit ids, its own aside.

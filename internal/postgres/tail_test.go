@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/internal/bus"
+	"github.com/postbus/postbus/internal/dispatch"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 )
 
@@ -72,6 +73,33 @@ func TestTailReadIsCut(t *testing.T) {
 	rows, full, err = readTail(t, tail, 1001)
 	if err != nil || !full || len(rows) != 5 {
 		t.Errorf("%d large rows, full %t, %v; want 5", len(rows), full, err)
+	}
+}
+
+func TestTailLeavesOutWhatIsHeld(t *testing.T) {
+	d, url := open(t)
+	tail, _ := openTail(t, d, 0)
+	exec(t, connect(t, url), "SELECT postbus.send('a', '1') FROM generate_series(1, 20)")
+	all, _, err := readTail(t, tail, 0)
+	if err != nil || len(all) != 20 {
+		t.Fatalf("read %s, %v", ids(all), err)
+	}
+	var far []*bus.Notification // above what a read is told of
+	for _, n := range all {
+		far = append(far, &bus.Notification{ID: n.ID + 8*heldBytes})
+	}
+	for _, c := range []struct {
+		after bus.ID
+		held  []*bus.Notification
+		want  string
+	}{
+		{0, all, ""}, {17, all[17:18], "19 20"}, {7, all[8:16], "8 17 18 19 20"}, {16, []*bus.Notification{all[16], all[19]}, "18 19"},
+		{18, far, "19 20"}, {0, all[:15], "16 17 18 19 20"},
+	} {
+		read, err := tail.Read(t.Context(), dispatch.TailRequest{After: c.after, Held: c.held})
+		if err != nil || ids(read.Notifications) != c.want || read.Full {
+			t.Errorf("after %d, without %s: %s, full %t, %v; want %q", c.after, ids(c.held), ids(read.Notifications), read.Full, err, c.want)
+		}
 	}
 }
 

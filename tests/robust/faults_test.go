@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postbus/postbus/tests/proxy"
 )
 
 // A fault does something to the bus and, unless it says otherwise, mends it before it
@@ -138,13 +140,13 @@ func freezeDatabase(ctx context.Context, r *run, random *rand.Rand) error {
 }
 
 // weathers returns the fault of one kind of weather between a node and the database.
-func weathers(name string, atLeast, atMost time.Duration, w weather) fault {
+func weathers(name string, atLeast, atMost time.Duration, w proxy.Weather) fault {
 	return func(ctx context.Context, r *run, random *rand.Rand) error {
 		n, lasts := r.anyNode(random), atLeast+upTo(random, atMost-atLeast)
 		r.record.Fault("node %s: %s for %v", n.name, name, lasts)
-		n.proxy.set(w)
+		n.network.Set(w)
 		rest(ctx, lasts)
-		n.proxy.set(weather{})
+		n.network.Set(proxy.Weather{})
 		r.record.Fault("node %s: the network is as it was", n.name)
 		return nil
 	}
@@ -154,34 +156,34 @@ func weathers(name string, atLeast, atMost time.Duration, w weather) fault {
 func cutSlowNetwork(ctx context.Context, r *run, random *rand.Rand) error {
 	n := r.anyNode(random)
 	r.record.Fault("node %s: the network is slow, then cut", n.name)
-	n.proxy.set(weather{delay: 20 * time.Millisecond})
+	n.network.Set(proxy.Weather{Delay: 20 * time.Millisecond})
 	rest(ctx, upTo(random, time.Second))
-	n.proxy.set(weather{cut: true})
+	n.network.Set(proxy.Weather{Cut: true})
 	rest(ctx, upTo(random, time.Second))
-	n.proxy.set(weather{})
+	n.network.Set(proxy.Weather{})
 	r.record.Fault("node %s: the network is as it was", n.name)
 	return nil
 }
 
 var (
-	cutNetwork   = weathers("the network is cut", 0, 3*time.Second, weather{cut: true})
-	cutForLong   = weathers("the network is cut", 2*time.Second, 4*time.Second, weather{cut: true})
-	stickNetwork = weathers("nothing moves on the network", 0, 7*time.Second, weather{stuck: true})
-	slowNetwork  = weathers("the network is slow", 0, 3*time.Second, weather{delay: 15 * time.Millisecond})
-	loseAnswers  = weathers("answers are lost", 0, 300*time.Millisecond, weather{losing: true})
+	cutNetwork   = weathers("the network is cut", 0, 3*time.Second, proxy.Weather{Cut: true})
+	cutForLong   = weathers("the network is cut", 2*time.Second, 4*time.Second, proxy.Weather{Cut: true})
+	stickNetwork = weathers("nothing moves on the network", 0, 7*time.Second, proxy.Weather{Stuck: true})
+	slowNetwork  = weathers("the network is slow", 0, 3*time.Second, proxy.Weather{Delay: 15 * time.Millisecond})
+	loseAnswers  = weathers("answers are lost", 0, 300*time.Millisecond, proxy.Weather{Losing: true})
 )
 
 // heal mends everything, whatever was left broken.
 func (r *run) heal(ctx context.Context) error {
 	var errs []error
 	for _, n := range r.nodes {
-		n.proxy.set(weather{})
+		n.network.Set(proxy.Weather{})
 	}
 	for _, n := range r.nodes {
 		if l := n.up(); l != nil {
 			select {
-			case <-l.exited:
-				errs = append(errs, fmt.Errorf("node %s ended by itself: %w", n.name, l.err))
+			case <-l.Exited:
+				errs = append(errs, fmt.Errorf("node %s ended by itself: %w", n.name, l.Err))
 			default:
 				continue
 			}

@@ -1,12 +1,12 @@
 package robust
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/tests/process"
+	"github.com/postbus/postbus/tests/proxy"
 )
 
 // longest bounds every single wait for a process. It is no assertion about speed.
@@ -26,9 +28,9 @@ const longest = time.Minute
 // has ports of its own: whoever uses a node asks for its present life.
 type node struct {
 	name    string
-	proxy   *proxy
+	network *proxy.Proxy
 	flags   []string
-	program string // "": programPath's
+	program string // "": POSTBUS_ROBUST_PROGRAM, or else the one that process builds
 
 	mu      sync.Mutex // guards what follows
 	present *life      // nil: it is down
@@ -37,10 +39,7 @@ type node struct {
 
 // A life is one process of a node.
 type life struct {
-	cmd     *exec.Cmd
-	out     output
-	exited  chan struct{}
-	err     error // of Wait, once exited is closed
+	*process.Process
 	httpURL string
 	admin   string
 	conn    *grpc.ClientConn
@@ -75,66 +74,47 @@ func (n *node) start(ctx context.Context) error {
 
 // launch starts a process and waits until it says where it listens.
 func (n *node) launch(ctx context.Context) (*life, error) {
-	path := n.program
-	if path == "" {
-		var err error
-		if path, err = programPath(); err != nil {
-			return nil, err
-		}
-	}
-	args := append([]string{
-		"serve", "--database-url", n.proxy.url, "--log-format", "json", "--window-bytes", "1048576", "--pool-size", "6",
-		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
-	}, n.flags...)
-	l := &life{cmd: exec.Command(path, args...), exited: make(chan struct{})}
-	l.cmd.Env, l.cmd.WaitDelay = environment(), longest
-	l.cmd.Stdout, l.cmd.Stderr = &l.out, &l.out
-	l.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := l.cmd.Start(); err != nil {
+	cmd, err := n.command()
+	if err != nil {
 		return nil, err
 	}
-	go func() {
-		l.err = l.cmd.Wait()
-		close(l.exited)
-	}()
-	if err := l.listening(ctx); err != nil {
-		_ = l.cmd.Process.Kill() // it may have ended
-		<-l.exited
+	p, err := process.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	l := &life{Process: p}
+	at, err := l.Serving(ctx)
+	if err == nil {
+		err = l.connect(at)
+	}
+	if err != nil {
+		l.Kill()
 		n.keep(l)
 		return nil, err
 	}
 	return l, nil
 }
 
-// listening waits for the log's line that says where the node listens.
-func (l *life) listening(ctx context.Context) error {
-	for {
-		text, grown := l.out.next()
-		if addresses, ok := servingLine(text); ok {
-			return l.connect(addresses)
-		}
-		select {
-		case <-grown:
-		case <-l.exited:
-			return fmt.Errorf("it ended: %w", errors.Join(l.err, errors.New(text)))
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-type addresses struct{ Msg, HTTP, GRPC, Admin string }
-
-func servingLine(text string) (found addresses, ok bool) {
-	for line := range strings.Lines(text) {
-		if json.Unmarshal([]byte(line), &found) == nil && found.Msg == "serving" {
-			return found, true
+// command returns the node's process, not started.
+func (n *node) command() (*exec.Cmd, error) {
+	args := append([]string{"serve", "--database-url", n.network.URL, "--window-bytes", "1048576", "--pool-size", "6"}, process.ServingFlags()...)
+	args = append(args, n.flags...)
+	var cmd *exec.Cmd
+	if path := cmp.Or(n.program, os.Getenv("POSTBUS_ROBUST_PROGRAM")); path != "" {
+		cmd = exec.Command(path, args...)
+		cmd.Env = process.Environment()
+	} else {
+		var err error
+		if cmd, err = process.Command(args...); err != nil {
+			return nil, err
 		}
 	}
-	return found, false
+	cmd.WaitDelay = longest
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, nil
 }
 
-func (l *life) connect(to addresses) (err error) {
+func (l *life) connect(to process.Addresses) (err error) {
 	l.httpURL, l.admin = "http://"+to.HTTP, "http://"+to.Admin
 	l.conn, err = grpc.NewClient(to.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -158,8 +138,8 @@ func (n *node) drain() error {
 	if err := n.end(syscall.SIGTERM); err != nil {
 		return err
 	}
-	said, _ := l.out.next()
-	if code := l.cmd.ProcessState.ExitCode(); code != 0 && (code != 1 || !strings.Contains(said, "\npostbus: stop within ")) {
+	said := l.Stderr.String()
+	if code := l.Cmd.ProcessState.ExitCode(); code != 0 && (code != 1 || !strings.Contains(said, "\npostbus: stop within ")) {
 		return fmt.Errorf("node %s: exit code %d after SIGTERM", n.name, code)
 	}
 	return nil
@@ -174,14 +154,13 @@ func (n *node) end(signal syscall.Signal) error {
 		return nil
 	}
 	defer n.keep(l)
-	if err := l.cmd.Process.Signal(signal); err != nil {
+	if err := l.Cmd.Process.Signal(signal); err != nil {
 		return fmt.Errorf("node %s: %v: %w", n.name, signal, err)
 	}
 	select {
-	case <-l.exited:
+	case <-l.Exited:
 	case <-time.After(longest):
-		_ = l.cmd.Process.Kill() // it may have ended by now
-		<-l.exited
+		l.Kill()
 		return fmt.Errorf("node %s does not end after %v", n.name, signal)
 	}
 	return nil
@@ -193,7 +172,7 @@ func (n *node) keep(l *life) {
 		l.conn.Close()
 		l.web.CloseIdleConnections()
 	}
-	text, _ := l.out.next()
+	text := l.Stderr.String()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.said = append(n.said, text)
@@ -205,8 +184,7 @@ func (n *node) log() string {
 	defer n.mu.Unlock()
 	text := strings.Join(n.said, "")
 	if n.present != nil {
-		now, _ := n.present.out.next()
-		text += now
+		text += n.present.Stderr.String()
 	}
 	return text
 }

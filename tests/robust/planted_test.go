@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postbus/postbus/tests/process"
 	"github.com/postbus/postbus/tests/robust/bug"
 )
 
@@ -104,7 +105,7 @@ func runAside(t *testing.T, program, name string, seed uint64, lasts time.Durati
 		pattern = "^TestNoWakeUpIsLost$"
 	}
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", pattern, "-test.v", "-seed", fmt.Sprint(seed), "-duration", fmt.Sprint(lasts))
-	cmd.Env = append(environment(), "POSTBUS_ROBUST_PROGRAM="+program, "ROBUST_DIR="+t.TempDir())
+	cmd.Env = append(process.Environment(), "POSTBUS_ROBUST_PROGRAM="+program, "ROBUST_DIR="+t.TempDir())
 	for _, kept := range os.Environ() {
 		if strings.HasPrefix(kept, "POSTBUS_TEST_") {
 			cmd.Env = append(cmd.Env, kept)

@@ -14,6 +14,7 @@ import (
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/proxy"
 	"github.com/postbus/postbus/tests/robust/bug"
 )
 
@@ -31,19 +32,19 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	defer cancel()
 	q := &quiet{chance: generator(seed, quietName), direct: pgtest.Database(t)}
 	for i, name := range []string{"a", "b"} {
-		p, err := newProxy(q.direct)
+		p, err := proxy.Start(q.direct)
 		must(t, err)
-		n := &node{name: name, proxy: p, program: program}
+		n := &node{name: name, network: p, program: program}
 		t.Cleanup(func() {
 			if err := n.kill(); err != nil {
 				t.Error(err)
 			}
-			p.close()
+			p.Close()
 			n.report(t)
 		})
 		must(t, n.start(ctx))
 		if i > 0 { // what lies between two statements is longer for one of them
-			p.set(weather{delay: time.Millisecond})
+			p.Set(proxy.Weather{Delay: time.Millisecond})
 		}
 		q.nodes = append(q.nodes, n)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
+	"github.com/postbus/postbus/tests/proxy"
 	"github.com/postbus/postbus/tests/robust/history"
 	"github.com/postbus/postbus/tests/robust/validate"
 )
@@ -126,15 +127,15 @@ func (s *scenario) begin(t *testing.T, seed uint64) *run {
 	r.url = r.server.URL()
 	r.head.Store(-1)
 	for i := range s.nodes {
-		p, err := newProxy(r.url)
+		p, err := proxy.Start(r.url)
 		must(t, err)
-		n := &node{name: string(rune('a' + i)), proxy: p, flags: s.flags}
+		n := &node{name: string(rune('a' + i)), network: p, flags: s.flags}
 		r.nodes = append(r.nodes, n)
 		t.Cleanup(func() {
 			if err := n.kill(); err != nil {
 				t.Error(err)
 			}
-			p.close()
+			p.Close()
 			n.report(t)
 		})
 		must(t, n.start(ctx))

@@ -11,7 +11,7 @@ func settling() []Bug {
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
 			File: "internal/dispatch/follow.go",
-			Old: `		if row.ID != pos+1 && row.ID-1 > floor {
+			Old: `		if id > pos+1 && id-1 > floor {
 			break
 		}
 `,
@@ -31,10 +31,10 @@ func settling() []Bug {
 	target `,
 		}, {
 			File: "internal/dispatch/follow.go",
-			Old:  "	read, err := f.tail.Read(ctx, pos)\n",
+			Old:  "	read, err := f.tail.Read(ctx, req)\n",
 			New: `	read := f.shown
 	if !f.again {
-		read, err = f.tail.Read(ctx, pos)
+		read, err = f.tail.Read(ctx, req)
 	}
 	f.shown, f.again = read, false
 `,
@@ -52,7 +52,7 @@ func settling() []Bug {
 		Edits: []Edit{{
 			File: "internal/dispatch/follow.go",
 			Old:  "	f.tracker.observe(holders, known, pos)\n",
-			New: `	more, err := f.tail.Read(ctx, pos)
+			New: `	more, err := f.tail.Read(ctx, TailRequest{After: pos})
 	if err != nil {
 		return err
 	}
@@ -133,6 +133,20 @@ func settling() []Bug {
 			New:  "	d.pos = max(d.pos, p.Head)\n	survived := d.pos\n",
 		}},
 	}, {
+		Name:      "held-is-a-span",
+		Promise:   "G2",
+		Mistake:   "what this node has stored itself is one run of ids, so tell the first and the last",
+		Seen:      "under load, messages of others with ids between those of this node's own are never delivered",
+		Scenarios: []string{"calm"},
+		Edits: []Edit{{
+			File: "internal/postgres/tail_read.go",
+			Old:  "		bits[at/8] |= 1 << (at % 8)\n",
+			New: `		for between := int(held[0].ID - after - 1); between <= at; between++ {
+			bits[between/8] |= 1 << (between % 8)
+		}
+`,
+		}},
+	}, {
 		Name:      "offer-over-a-gap",
 		Promise:   "G2",
 		Mistake:   "what this node has committed itself is committed: hand it out at once",
@@ -143,7 +157,7 @@ func settling() []Bug {
 			Old: `		case n.ID == d.pos+1:
 			d.appendLocked(n)
 		case n.ID > d.pos:
-			d.keepEarlyLocked(n)
+			d.early.keep(n, d.opts.WindowBytes)
 `,
 			New: `		case n.ID > d.pos:
 			d.appendLocked(n)

@@ -77,5 +77,15 @@ func window() []Bug {
 			File: "internal/dispatch/collect.go",
 			Old:  "	b.Gap = b.Gap.Widen(&bus.Gap{Reason: bus.History, After: past.Survived, Until: past.Until})\n",
 		}},
+	}, {
+		Name:    "late-reader-in-the-window",
+		Promise: "G3",
+		Mistake: "what is newer than the window's end is in the window, also for a channel that nobody read",
+		Seen:    "who begins to read a channel on a node where nobody did misses what others sent to it",
+		Test:    "TestLateReaderOfAChannelThatNobodyReadGetsEverything",
+		Edits: []Edit{{
+			File: "internal/dispatch/subscribe.go",
+			Old:  "		inWindow = inWindow && s.given >= m.topic.lacks\n",
+		}},
 	}}
 }

@@ -1,0 +1,48 @@
+package service
+
+import (
+	"net/http"
+	"strconv"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+// servePoll is Poll by JSON: past the gateway, below whose frames a poll that waits would
+// keep a stack of 16 KB, and whose answer would have to be a copy of what is shared.
+func (s *Service) servePoll(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
+	var req postbusv1.PollRequest
+	err := in.read(func(data []byte) error { return jsonReader{&s.limits}.poll(data, &req) })
+	if err != nil {
+		return nil, err
+	}
+	read, err := s.readingOf(&req)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.openPoll(r.Context(), read, notEmpty)
+	if err != nil {
+		return nil, err
+	}
+	return &pause{
+		wait: func() error { return p.await(r.Context()) },
+		end: func(err error) error {
+			if err == nil {
+				writeAnswer(w, r, append(appendBatch(nil, p.batch), '\n'))
+			}
+			return err
+		},
+	}, nil
+}
+
+// writeAnswer answers with JSON, and sends it off: what net/http does at the end of a
+// request needs a deep stack for the headers.
+func writeAnswer(w http.ResponseWriter, r *http.Request, text []byte) {
+	h := w.Header()
+	h.Set("Content-Type", jsonType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	_, err := w.Write(text) // nobody to tell if the caller is gone
+	if err == nil && r.ProtoMajor == 1 {
+		_ = http.NewResponseController(w).Flush()
+	}
+}
