@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -57,9 +58,9 @@ func TestNoWakeUpIsLost(t *testing.T) {
 }
 
 // A quiet run looks for lost wake-ups. It is a conversation: something is sent in one of the
-// ways that there are, every stream must be given it before the next is sent, and between
+// ways that there are, every reader must be given it before the next is sent, and between
 // the two lies about the time that a node needs to fall asleep. No later message wakes a
-// stream that has missed one, and in a program without the fallback read nothing else does:
+// reader that has missed one, and in a program without the fallback read nothing else does:
 // what is missed stays missed, however long the bound is. Each round begins with some
 // messages at once, for a single one does not wake a node for good. (Prepared
 // transactions are not among the ways: one whose bell is off rings no bell, as
@@ -75,27 +76,32 @@ type quiet struct {
 const (
 	quietChannel = "quiet"
 	quietStreams = 10               // on each node
-	stalled      = 15 * time.Second // no stream of a sound program stands still for so long
+	quietPolls   = 10               // on each node, one after the other
+	stalled      = 15 * time.Second // no reader of a sound program stands still for so long
 	quietLarge   = 1000             // messages of a Send that takes its time
 	quietRow     = 50               // Sends one after the other
 )
 
-// A listener is one stream: the types of the messages that it has been given.
+// A listener is one stream, or polls one after the other: the types of the messages that it has been given.
 type listener struct {
 	name  string
 	types chan string
 }
 
-// listen opens the streams. They end with ctx; the returned function waits for that.
+// listen begins to read. It ends with ctx; the returned function waits for that.
 func (q *quiet) listen(ctx context.Context) (wait func(), err error) {
 	var all sync.WaitGroup
 	for _, n := range q.nodes {
-		for i := range quietStreams {
-			next, err := open(ctx, n.up())
+		for i := range quietStreams + quietPolls {
+			kind, begin := "stream", open
+			if i >= quietStreams {
+				kind, begin = "poll", poll
+			}
+			next, err := begin(ctx, n.up())
 			if err != nil {
 				return all.Wait, err
 			}
-			l := &listener{fmt.Sprintf("stream %d on node %s", i, n.name), make(chan string, 8*quietLarge)}
+			l := &listener{fmt.Sprintf("%s %d on node %s", kind, i, n.name), make(chan string, 8*quietLarge)}
 			q.given = append(q.given, l)
 			all.Go(func() { l.read(ctx, next) })
 		}
@@ -103,16 +109,42 @@ func (q *quiet) listen(ctx context.Context) (wait func(), err error) {
 	return all.Wait, nil
 }
 
+// A response is of a stream or of a poll.
+type response interface {
+	GetNotifications() []*postbusv1.Notification
+}
+
+// poll reads from now on by polls, each of which goes on behind the one before.
+func poll(ctx context.Context, l *life) (next func() (response, error), err error) {
+	request := &postbusv1.PollRequest{Channels: []string{quietChannel}, Timeout: durationpb.New(0), Max: proto.Int32(1000)}
+	next = func() (response, error) {
+		answer, err := l.bus.Poll(ctx, request)
+		if err == nil {
+			request.After = proto.Int64(answer.GetLast())
+		}
+		return answer, err
+	}
+	for {
+		if _, err = next(); err == nil {
+			request.Timeout = durationpb.New(50 * time.Second)
+			return next, nil
+		}
+		if !rest(ctx, 50*time.Millisecond) {
+			return nil, err
+		}
+	}
+}
+
 // open opens a stream, when the node has its position, and takes the first response: from
 // now on nothing is missed.
-func open(ctx context.Context, l *life) (next func() (*postbusv1.SubscribeResponse, error), err error) {
+func open(ctx context.Context, l *life) (next func() (response, error), err error) {
 	for {
 		stream, err := l.bus.Subscribe(ctx, &postbusv1.SubscribeRequest{
 			Channels: []string{quietChannel}, Heartbeat: durationpb.New(50 * time.Second),
 		})
 		if err == nil {
 			if _, err = stream.Recv(); err == nil {
-				return stream.Recv, nil
+				return func() (response, error) { return stream.Recv() }, nil
 			}
 		}
 		if !rest(ctx, 50*time.Millisecond) {
@@ -121,14 +153,14 @@ func open(ctx context.Context, l *life) (next func() (*postbusv1.SubscribeRespon
 	}
 }
 
-func (l *listener) read(ctx context.Context, next func() (*postbusv1.SubscribeResponse, error)) {
+func (l *listener) read(ctx context.Context, next func() (response, error)) {
 	defer close(l.types)
 	for {
-		response, err := next()
+		came, err := next()
 		if err != nil {
 			return
 		}
-		for _, n := range response.GetNotifications() {
+		for _, n := range came.GetNotifications() {
 			select {
 			case l.types <- n.GetType():
 			case <-ctx.Done():
@@ -144,7 +176,7 @@ func (q *quiet) run(ctx context.Context, long time.Duration) (violation string, 
 	wait, err := q.listen(ctx)
 	defer func() { cancel(); wait() }()
 	if err != nil {
-		return "", fmt.Errorf("open the streams: %w", err)
+		return "", fmt.Errorf("begin to read: %w", err)
 	}
 	conn, err := pgx.Connect(ctx, q.direct)
 	if err != nil {
@@ -171,7 +203,7 @@ func (q *quiet) run(ctx context.Context, long time.Duration) (violation string, 
 	return violation, err
 }
 
-// await waits until every stream was given all types; a violation is one that was not.
+// await waits until every reader was given all types; a violation is one that was not.
 func (q *quiet) await(way string, types []string) (violation string, err error) {
 	over := time.NewTimer(stalled)
 	defer over.Stop()

@@ -77,12 +77,23 @@ CREATE TRIGGER ring BEFORE INSERT ON postbus.outbox FOR EACH ROW EXECUTE FUNCTIO
 
 CREATE CONSTRAINT TRIGGER flush AFTER INSERT ON postbus.outbox
 `,
+		}, {
+			File: "db/migrations/0010_usual.sql",
+			Old:  "    IF NOT quiet AND (",
+			New:  "    IF false AND (",
+		}, {
+			File: "db/migrations/0010_usual.sql",
+			Old:  "CREATE CONSTRAINT TRIGGER flush AFTER INSERT ON postbus.outbox_usual\n",
+			New: `CREATE TRIGGER ring BEFORE INSERT ON postbus.outbox_usual FOR EACH ROW EXECUTE FUNCTION postbus.ring();
+
+CREATE CONSTRAINT TRIGGER flush AFTER INSERT ON postbus.outbox_usual
+`,
 		}},
 	}, {
 		Name:      "wake-up-without-a-slot",
 		Promise:   "G10",
 		Mistake:   "a channel to wake somebody needs no buffer",
-		Seen:      "now and then a stream stands still until its next heartbeat",
+		Seen:      "now and then a poll stands still until its time is over",
 		Scenarios: []string{"quiet"},
 		Edits: []Edit{{
 			File: "internal/dispatch/subscribe.go",
