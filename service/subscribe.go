@@ -175,6 +175,9 @@ func (st *stream) run(ctx context.Context) error {
 		if err != nil {
 			return err // draining, and the last is out
 		}
+		if ctx.Err() != nil { // Next asks only before it waits
+			return ctx.Err()
+		}
 	}
 }
 
