@@ -130,7 +130,7 @@ func settling() []Bug {
 		Edits: []Edit{{
 			File: "internal/dispatch/histories.go",
 			Old:  "	survived := d.pos\n",
-			New:  "	d.pos = max(d.pos, p.Head)\n	survived := d.pos\n",
+			New:  "	d.pos = max(d.pos, p.Head)\n	d.early.drop(d.pos)\n	survived := d.pos\n",
 		}},
 	}, {
 		Name:      "held-is-a-span",
