@@ -55,7 +55,7 @@ func TestEventSourceMissesNothingFromTheFirstMoment(t *testing.T) {
 	}
 	var got []string
 	for i, last := 0, source.last; len(got) < len(want); i++ {
-		query := "channels=c"
+		query := "channels=c&heartbeat=50s" // no beat is taken for an answer
 		if i%2 == 0 {
 			query += "&after=0"
 		}

@@ -192,3 +192,19 @@ func (l lineStream) ids(t *testing.T, count int) (ids []int64) {
 	}
 	return ids
 }
+
+// A stream whose time is over ends, though its reader takes nothing: not even the end.
+func TestStalledStreamEndsWithItsDeadline(t *testing.T) {
+	t.Parallel()
+	n := start(t, pgtest.Database(t), nodeOptions{})
+	for name, web := range map[string]*http.Client{"HTTP/1.1": stingyClient(t), "HTTP/2": http2Client(t)} {
+		n.web = web
+		source := n.events(t, "channels=c&heartbeat=50s", "Grpc-Timeout", "2S")
+		source.next(t)
+		text := `"` + strings.Repeat("x", 512<<10) + `"`
+		for range 32 {
+			n.send(t, jsonMessage("c", text))
+		}
+		until(t, name+": it has ended", func() bool { return n.service.Stats().OpenStreams == 0 })
+	}
+}
