@@ -17,7 +17,7 @@ const (
 	tagID            = 1 << 3                           // of Notification, a varint, always the first of its fields
 )
 
-// A reader is the receiving end of one Subscribe stream, as cheap as can be: it counts
+// A reader is the receiving end of one Subscribe stream, or of polls, as cheap as can be: it counts
 // the notifications and looks at their ids, and decodes nothing else. Ids must ascend,
 // so a count that is right says that each message came exactly once
 // (TestReaderTakesEachMessageOnce).
@@ -92,10 +92,15 @@ func (r *reader) notification(body []byte) error {
 	if size < 0 {
 		return fmt.Errorf("id: %w", protowire.ParseError(size))
 	}
-	if int64(id) <= r.last {
+	return r.next(int64(id))
+}
+
+// next counts a notification.
+func (r *reader) next(id int64) error {
+	if id <= r.last {
 		return fmt.Errorf("id %d behind %d", id, r.last)
 	}
-	r.last = int64(id)
+	r.last = id
 	r.count++
 	return nil
 }

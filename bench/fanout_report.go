@@ -37,21 +37,8 @@ func newFanoutReport(out *report) *fanoutReport {
 
 // add adds what one shape gave with bursts of size.
 func (f *fanoutReport) add(of shape, size int, samples map[string][]sample) {
-	rate := func(name string) func(func(string) sample) float64 {
-		return func(run func(string) sample) float64 {
-			return run(name).figures[burstDeliveries] / run(name).cpu.server.Seconds()
-		}
-	}
-	net := func(run func(string) sample) float64 {
-		whole, alone := run(throughNode), run(sendsAlone)
-		sends := alone.cpu.server.Seconds() / alone.figures[burstCount] * whole.figures[burstCount]
-		return whole.figures[burstDeliveries] / (whole.cpu.server.Seconds() - sends)
-	}
-	ratio := func(a, b func(func(string) sample) float64) []float64 {
-		return each(samples, func(run func(string) sample) float64 { return a(run) / b(run) })
-	}
-	over := func(a, b func(func(string) sample) float64) string { return spread(ratio(a, b)) }
-	node, strict, plain := rate(throughNode), rate(bareStrict), rate(barePlain)
+	over := func(a, b func(func(string) sample) float64) string { return spread(ratioOf(samples, a, b)) }
+	node, net, strict, plain := rate(throughNode), netOfSends, rate(bareStrict), rate(barePlain)
 	name := []string{number(of.readers), number(of.conns), number(size)}
 	f.rates.add(append(name,
 		spread(each(samples, node)), spread(each(samples, net)), spread(each(samples, strict)), spread(each(samples, plain)),
@@ -59,19 +46,44 @@ func (f *fanoutReport) add(of shape, size int, samples map[string][]sample) {
 
 	if goal, err := parseGoal("≥ 0.8"); err == nil {
 		f.out.add(fmt.Sprintf("Fan-out: %s readers on %s connections, %s at a time, Postbus net of the sends / bare gRPC", name[0], name[1], name[2]),
-			goal[0], ratio(net, strict))
+			goal[0], ratioOf(samples, net, strict))
 	}
 
+	f.costs.add(append(name, costsOf(samples, bareStrict)...)...)
+}
+
+// rate returns the messages that a variant has delivered per second of its server's CPU time.
+func rate(name string) func(func(string) sample) float64 {
+	return func(run func(string) sample) float64 {
+		return run(name).figures[burstDeliveries] / serverCPU(run(name))
+	}
+}
+
+// netOfSends is rate(throughNode), less what as many sends cost without readers.
+func netOfSends(run func(name string) sample) float64 {
+	whole, alone := run(throughNode), run(sendsAlone)
+	sends := serverCPU(alone) / alone.figures[burstCount] * whole.figures[burstCount]
+	return whole.figures[burstDeliveries] / (serverCPU(whole) - sends)
+}
+
+// ratioOf returns a over b of each repetition.
+func ratioOf(samples map[string][]sample, a, b func(func(string) sample) float64) []float64 {
+	return each(samples, func(run func(string) sample) float64 { return a(run) / b(run) })
+}
+
+// costsOf returns the cells of a row of costs.
+func costsOf(samples map[string][]sample, bare string) []string {
 	middle := func(name string, of func(sample) float64) string { return figure(median(pluck(samples[name], of))) }
 	batch := func(s sample) float64 { return s.figures[burstDeliveries] / s.figures[burstResponses] }
 	wall := func(s sample) float64 { return s.wall.Seconds() }
-	f.costs.add(append(name,
+	return []string{
 		middle(throughNode, func(s sample) float64 { return s.figures[burstCount] }),
-		middle(throughNode, batch), middle(bareStrict, batch),
-		middle(throughNode, wall), middle(bareStrict, wall),
+		middle(throughNode, batch), middle(bare, batch),
+		middle(throughNode, wall), middle(bare, wall),
 		middle(throughNode, serverCPU), middle(throughNode, func(s sample) float64 { return s.figures[burstSinkCPU] }),
-		middle(throughNode, func(s sample) float64 { return s.cpu.database.Seconds() }), middle(bareStrict, serverCPU),
-		middle(sendsAlone, func(s sample) float64 { return 1000 * serverCPU(s) / s.figures[burstCount] }))...)
+		middle(throughNode, func(s sample) float64 { return s.cpu.database.Seconds() }), middle(bare, serverCPU),
+		middle(sendsAlone, func(s sample) float64 { return 1000 * serverCPU(s) / s.figures[burstCount] }),
+	}
 }
 
 // number writes a whole number.

@@ -23,11 +23,12 @@ const wideWindow = 1 << 30
 // A sinkPlan says what a sink reads.
 type sinkPlan struct {
 	Target    string
-	Conns     int
+	Over      string        // "": gRPC; else overPolls, overEvents or overSockets, a connection each
+	Conns     int           // of gRPC
 	Readers   int           // spread evenly over the connections
 	Channel   string        // "%d" in it is the reader's number, from 0
 	Heartbeat time.Duration // 0: the server's default
-	Window    int           // of each stream and connection; 0: wideWindow
+	Window    int           // of gRPC, each stream and connection; 0: wideWindow
 }
 
 // channel returns what the reader reads.
@@ -35,12 +36,13 @@ func (p sinkPlan) channel(reader int) string {
 	return strings.ReplaceAll(p.Channel, "%d", fmt.Sprint(reader))
 }
 
-// A sink is many readers: HTTP/2 by hand, which costs a small part of what a gRPC client
-// does, so that the server under test gets the processor.
+// A sink is many readers: HTTP by hand, which costs a small part of what a client of gRPC
+// or of JSON does, so that the server under test gets the processor.
 type sink struct {
 	plan    sinkPlan
 	readers []reader
 	conns   []*sinkConn
+	web     []*webConn
 
 	// arrived is told what each read of a connection has brought to a reader, by the
 	// connection's goroutine. Optional.
@@ -62,18 +64,28 @@ func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notificat
 	s := &sink{
 		plan:    plan,
 		readers: make([]reader, plan.Readers),
-		conns:   make([]*sinkConn, plan.Conns),
 		arrived: arrived,
 		reached: reached,
 		failed:  make(chan error, 1),
 	}
 	var group errgroup.Group
 	group.SetLimit(50) // handshakes at once
+	if plan.Over == "" {
+		s.conns = make([]*sinkConn, plan.Conns)
+	} else {
+		s.web = make([]*webConn, plan.Readers)
+	}
 	for i := range s.conns {
 		group.Go(func() error {
 			from, to := i*plan.Readers/plan.Conns, (i+1)*plan.Readers/plan.Conns
 			conn, err := s.open(ctx, from, to)
 			s.conns[i] = conn
+			return err
+		})
+	}
+	for i := range s.web {
+		group.Go(func() (err error) {
+			s.web[i], err = s.openWeb(ctx, i)
 			return err
 		})
 	}
@@ -137,6 +149,11 @@ func (s *sink) fail(err error) {
 func (s *sink) close() error {
 	var all []error
 	for _, conn := range s.conns {
+		if conn != nil {
+			all = append(all, conn.close())
+		}
+	}
+	for _, conn := range s.web {
 		if conn != nil {
 			all = append(all, conn.close())
 		}

@@ -51,17 +51,11 @@ func idleKinds() []idleKind {
 		{"no readers", "≤ 2/s, ≤ 1 %", "", func(context.Context, *node) (func() error, error) { return func() error { return nil }, nil }},
 		grpcKind("gRPC, 100 connections", "≤ 12 KB", 100),
 		grpcKind("gRPC, a connection each", "≤ 32 KB", streamCount),
-		httpKind("long-poll", "postbus_polls", httpPlan{Path: "/v1/poll?timeout=50s&" + channel, Accept: "application/json", Poll: true}),
-		httpKind("lines", "postbus_streams", httpPlan{Path: linesPath + channel, Accept: "application/x-ndjson"}),
-		httpKind(overSSE, "postbus_streams", httpPlan{Path: linesPath + channel, Accept: eventStream}),
+		httpKind("long-poll", "postbus_polls", httpPlan{Path: pollPath + "timeout=50s&" + channel, Accept: "application/json", Poll: true}),
+		httpKind("lines", "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: "application/x-ndjson"}),
+		httpKind(overEvents, "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: eventStream}),
 	}
 }
-
-const (
-	linesPath   = "/v1/subscribe?"
-	overSSE     = "SSE"
-	eventStream = "text/event-stream"
-)
 
 // idlers measures what readers cost that wait for nothing, by each way in. Every way has
 // a node and a database of its own, and all of them are watched at the same time: they
@@ -177,8 +171,8 @@ func (b *bench) openIdlers(ctx context.Context, r *rig, database string, kind id
 			err = errors.Join(err, n.end())
 		}
 	}()
-	if kind.name == overSSE {
-		if ok, err := served(ctx, n.httpAddr, linesPath+"channels=a", eventStream); err != nil || !ok {
+	if kind.name == overEvents {
+		if ok, err := served(ctx, n.httpAddr, subscribePath+"channels=a", eventStream); err != nil || !ok {
 			return nil, err
 		}
 	}

@@ -93,6 +93,7 @@ func benchmarks() []benchmark {
 		benchmark{"streams", (*bench).streams},
 		benchmark{"idle", (*bench).idle},
 		benchmark{"fanout", (*bench).fanout},
+		benchmark{"httpfanout", (*bench).httpFanout},
 		benchmark{"idlers", (*bench).idlers},
 		benchmark{"growth", (*bench).growth},
 		benchmark{"readers", (*bench).manyReaders},
@@ -114,6 +115,8 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 			return httpPart(ctx, args[1:], in, out)
 		case "bare-server":
 			return bareServer(in, out)
+		case "bare-web-server":
+			return bareWebServer(in, out)
 		case "stream-client":
 			return streamClient(ctx, args[1:], in, out)
 		}

@@ -70,8 +70,9 @@ type route struct {
 // goroutine waits for as long, and keeps its stack: so what goes deep, reading and
 // answering, is done aside, and an idle reader keeps 4 KB of stack instead of 16.
 type pause struct {
-	wait func() error      // on the request's own goroutine; nothing is said in it but by a stream
-	end  func(error) error // with what wait returned; the error is one to refuse with
+	wait   func() error      // on the request's own goroutine; nothing is said in it but by a courier or a stream
+	end    func(error) error // with what wait returned, unless that is errAnswered; the error is one to refuse with
+	cancel func()            // the last of all, or nil
 }
 
 func (s *Service) newHandler() (http.Handler, error) {
@@ -98,8 +99,13 @@ func (s *Service) newHandler() (http.Handler, error) {
 		defer s.recoverHTTP(w, r)
 		var waiting *pause
 		s.orRefuse(w, r, func() (err error) { waiting, err = s.beginHTTP(gate, routes, beside, w, r); return err })
-		if waiting != nil {
-			err := waiting.wait()
+		if waiting == nil {
+			return
+		}
+		if waiting.cancel != nil {
+			defer waiting.cancel()
+		}
+		if err := waiting.wait(); !errors.Is(err, errAnswered) {
 			s.orRefuse(w, r, func() error { return waiting.end(err) })
 		}
 	}), nil
@@ -184,11 +190,7 @@ func (s *Service) route(routes map[string]route, w http.ResponseWriter, r *http.
 			cancel()
 			return
 		}
-		end := waiting.end
-		waiting.end = func(err error) error {
-			defer cancel()
-			return end(err)
-		}
+		waiting.cancel = cancel
 	}()
 	r = r.WithContext(ctx)
 	r.Header = r.Header.Clone()

@@ -2,7 +2,6 @@ package service
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math"
 	"regexp"
@@ -67,9 +66,7 @@ func (r jsonReader) message(t *jsonText, at string, m *postbusv1.Message) error 
 			if m.Body != nil {
 				return true, errTwoBodies(at)
 			}
-			var raw json.RawMessage
-			raw, err = t.raw()
-			m.Body = &postbusv1.Message_Json{Json: string(raw)}
+			m.Body = &postbusv1.Message_Json{Json: string(t.raw())}
 		case "binary":
 			var data []byte
 			var present bool
@@ -101,7 +98,7 @@ func (r jsonReader) headers(t *jsonText, at string) (map[string]string, error) {
 		return nil, err
 	}
 	headers := make(map[string]string)
-	for t.dec.More() {
+	for t.more() {
 		name, err := t.name(at)
 		if err != nil {
 			return nil, err
@@ -122,7 +119,8 @@ func (r jsonReader) headers(t *jsonText, at string) (map[string]string, error) {
 		}
 		headers[name] = value
 	}
-	return headers, t.close()
+	t.close()
+	return headers, nil
 }
 
 // poll reads the body of POST /v1/poll.
@@ -193,10 +191,10 @@ func (r jsonReader) channels(t *jsonText, at string) ([]string, error) {
 }
 
 // readID reads an id, a whole number or the string of one; null is absent.
-func readID(t *jsonText, at string) (*int64, error) {
-	raw, err := t.raw()
-	if err != nil || isNull(raw) {
-		return nil, err
+func readID(t *jsonText, at string) (_ *int64, err error) {
+	raw := t.raw()
+	if isNull(raw) {
+		return nil, nil
 	}
 	digits := string(raw)
 	if raw[0] == '"' {
@@ -213,9 +211,9 @@ func readID(t *jsonText, at string) (*int64, error) {
 
 // readCount reads a whole number; null is absent.
 func readCount(t *jsonText, at string) (*int32, error) {
-	raw, err := t.raw()
-	if err != nil || isNull(raw) {
-		return nil, err
+	raw := t.raw()
+	if isNull(raw) {
+		return nil, nil
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 32)
 	if err != nil {

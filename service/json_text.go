@@ -3,7 +3,8 @@ package service
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -14,11 +15,11 @@ import (
 const jsonType = "application/json"
 
 // A jsonText walks through one JSON text, which is valid as a whole before the walk
-// begins, so that what is left to refuse is what the text says. Its errors are
-// *bus.InvalidError with the path of the member.
+// begins, so that what is left to refuse is what the text says, and where a value ends is
+// easily seen. Its errors are *bus.InvalidError with the path of the member.
 type jsonText struct {
 	data []byte
-	dec  *json.Decoder
+	at   int // up to here it was read
 }
 
 // newJSONText checks that data is one JSON text, of valid UTF-8 and not nested too
@@ -33,9 +34,7 @@ func newJSONText(data []byte, maxDepth int) (*jsonText, error) {
 	if !json.Valid(data) {
 		return nil, bus.Invalid(bus.MalformedJSON, "", "the body is not JSON: %s", bus.JSONFault(data))
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	return &jsonText{data: data, dec: dec}, nil
+	return &jsonText{data: data}, nil
 }
 
 // members calls member with each name of the object at path, and the path of its
@@ -46,8 +45,8 @@ func (t *jsonText) members(path string, member func(name, at string) (known bool
 	if err != nil || !opened {
 		return err
 	}
-	var seen map[string]struct{}
-	for t.dec.More() {
+	var seen []string // no more than there are names to know
+	for t.more() {
 		name, err := t.name(path)
 		if err != nil {
 			return err
@@ -57,18 +56,13 @@ func (t *jsonText) members(path string, member func(name, at string) (known bool
 			at = path + "." + at
 		}
 		if strings.HasPrefix(name, "_") {
-			if _, err := t.raw(); err != nil {
-				return err
-			}
+			t.raw()
 			continue
 		}
-		if _, twice := seen[name]; twice {
+		if slices.Contains(seen, name) {
 			return bus.Invalid(bus.InvalidField, at, "named twice")
 		}
-		if seen == nil {
-			seen = make(map[string]struct{})
-		}
-		seen[name] = struct{}{}
+		seen = append(seen, name)
 		known, err := member(name, at)
 		if err != nil {
 			return err
@@ -77,7 +71,8 @@ func (t *jsonText) members(path string, member func(name, at string) (known bool
 			return errUnknownMember(at)
 		}
 	}
-	return t.close()
+	t.close()
+	return nil
 }
 
 func errUnknownMember(at string) error {
@@ -91,63 +86,104 @@ func (t *jsonText) elements(path string, element func(at string) error) error {
 	if err != nil || !opened {
 		return err
 	}
-	for i := 0; t.dec.More(); i++ {
-		if err := element(fmt.Sprintf("%s[%d]", path, i)); err != nil {
+	for i := 0; t.more(); i++ {
+		if err := element(path + "[" + strconv.Itoa(i) + "]"); err != nil {
 			return err
 		}
 	}
-	return t.close()
+	t.close()
+	return nil
 }
 
 // open reads the beginning of an array or an object; null is none.
-func (t *jsonText) open(path string, delim json.Delim, what string) (bool, error) {
-	tok, err := t.dec.Token()
-	switch {
-	case err != nil:
-		return false, malformed(err)
-	case tok == nil:
-		return false, nil
-	case tok != delim:
-		return false, bus.Invalid(bus.InvalidField, orBody(path), "%s, must be %s", kindOf(tok), what)
+func (t *jsonText) open(path string, delim byte, what string) (bool, error) {
+	t.skip()
+	if t.data[t.at] == delim {
+		t.at++
+		return true, nil
 	}
-	return true, nil
+	raw := t.raw()
+	if isNull(raw) {
+		return false, nil
+	}
+	return false, bus.Invalid(bus.InvalidField, orBody(path), "%s, must be %s", jsonform.KindOf(raw), what)
 }
 
-func (t *jsonText) close() error {
-	if _, err := t.dec.Token(); err != nil {
-		return malformed(err)
+// more reports whether the array or the object that was opened last goes on.
+func (t *jsonText) more() bool {
+	t.skip()
+	return t.data[t.at] != '}' && t.data[t.at] != ']'
+}
+
+// close reads the end of an array or an object without more.
+func (t *jsonText) close() { t.at++ }
+
+// skip goes to the next value or end: between them there is nothing else.
+func (t *jsonText) skip() {
+	for t.at < len(t.data) {
+		switch t.data[t.at] {
+		case ' ', '\t', '\r', '\n', ',', ':':
+			t.at++
+		default:
+			return
+		}
 	}
-	return nil
 }
 
 // name reads the name of a member.
 func (t *jsonText) name(path string) (string, error) {
-	before := t.dec.InputOffset()
-	tok, err := t.dec.Token()
-	if err != nil {
-		return "", malformed(err)
-	}
-	if jsonform.HasLoneSurrogate(t.data[before:t.dec.InputOffset()]) {
+	raw := t.raw()
+	if jsonform.HasLoneSurrogate(raw) {
 		return "", bus.Invalid(bus.InvalidField, orBody(path), "a member's name has the escape of a lone surrogate")
 	}
-	name, _ := tok.(string)
-	return name, nil
+	return unquote(path, raw)
 }
 
-// raw reads the next value as it stands; the bytes are its own.
-func (t *jsonText) raw() (json.RawMessage, error) {
-	var raw json.RawMessage
-	if err := t.dec.Decode(&raw); err != nil {
-		return nil, malformed(err)
+// raw reads the next value as it stands; the bytes are the text's.
+func (t *jsonText) raw() json.RawMessage {
+	t.skip()
+	begin, depth := t.at, 0
+	for {
+		switch t.data[t.at] {
+		case '"':
+			t.skipString()
+		case '{', '[':
+			depth++
+			t.at++
+		case '}', ']':
+			depth--
+			t.at++
+		default:
+			t.skipLiteral()
+		}
+		if depth == 0 {
+			return t.data[begin:t.at]
+		}
+		t.skip()
 	}
-	return raw, nil
+}
+
+func (t *jsonText) skipString() {
+	for t.at++; t.data[t.at] != '"'; t.at++ {
+		if t.data[t.at] == '\\' {
+			t.at++
+		}
+	}
+	t.at++
+}
+
+// skipLiteral goes behind a number, true, false or null.
+func (t *jsonText) skipLiteral() {
+	for t.at < len(t.data) && strings.IndexByte(" \t\r\n,]}", t.data[t.at]) < 0 {
+		t.at++
+	}
 }
 
 // text reads a string; null is absent.
 func (t *jsonText) text(path string) (s string, present bool, err error) {
-	raw, err := t.raw()
-	if err != nil || isNull(raw) {
-		return "", false, err
+	raw := t.raw()
+	if isNull(raw) {
+		return "", false, nil
 	}
 	s, err = unquote(path, raw)
 	return s, true, err
@@ -160,6 +196,9 @@ func unquote(path string, raw json.RawMessage) (string, error) {
 	}
 	if jsonform.HasLoneSurrogate(raw) {
 		return "", bus.Invalid(bus.InvalidField, path, "has the escape of a lone surrogate")
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), nil
 	}
 	var s string
 	if err := json.Unmarshal(raw, &s); err != nil {
@@ -188,23 +227,6 @@ func orBody(path string) string {
 
 func malformed(err error) error {
 	return bus.Invalid(bus.MalformedJSON, "", "the body is not JSON: %v", err)
-}
-
-func kindOf(tok json.Token) string {
-	switch tok := tok.(type) {
-	case json.Delim:
-		if tok == '{' {
-			return "an object"
-		}
-		return "an array"
-	case string:
-		return "a string"
-	case bool:
-		return "a boolean"
-	case nil:
-		return "null"
-	}
-	return "a number"
 }
 
 // clip shortens what a refusal repeats of a client's own text.

@@ -87,6 +87,7 @@ type polling struct {
 
 	answered bool
 	batch    dispatch.Batch // the answer
+	left     bool           // not one of the open polls any more
 }
 
 // openPoll admits a poll, and looks what there is for it.
@@ -118,35 +119,65 @@ func (p *polling) await(ctx context.Context) (err error) {
 	return err
 }
 
+// errAnswered is the end of a ride whose answer is out.
+var errAnswered = errors.New("the poll was answered")
+
+// ride is await for a poll that may be answered by to.Carry, too: what that returns is
+// returned.
+func (p *polling) ride(ctx context.Context, to dispatch.Carrier) error {
+	defer p.close()
+	for !p.answered {
+		batch, err := p.sub.Ride(ctx, p.max, time.Until(p.until), to)
+		if err = p.settle(batch, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (p *polling) close() {
 	p.sub.Close()
-	p.leave(&p.counts.polls)
+	p.leave()
+}
+
+// leave makes room for another poll, by who answers p, or closes it.
+func (p *polling) leave() {
+	if !p.left {
+		p.left = true
+		p.Service.leave(&p.counts.polls)
+	}
 }
 
 // look answers p if what there is now is enough, or the wait is over.
 func (p *polling) look(ctx context.Context) error {
 	for {
 		batch, err := p.sub.Next(ctx, p.max, 0)
-		drained := errors.Is(err, bus.ErrDraining)
-		if err != nil && !drained {
+		if err = p.settle(batch, err); err != nil || p.answered || batch.Empty() {
 			return err
 		}
-		if batch.Gap != nil {
-			p.counts.gaps.Add(1)
-		}
-		switch {
-		case drained || p.enough(batch):
-		case !batch.Empty():
-			continue
-		case time.Until(p.until) > 0:
-			return nil
-		case !p.opts.Dispatcher.State().Connected:
-			return fmt.Errorf("nothing came, and the tail is not followed: %w", bus.ErrUnavailable)
-		}
-		p.counts.pollsAnswered.Add(1)
-		p.batch, p.answered = batch, true
-		return nil
 	}
+}
+
+// settle answers p with what the Subscription has returned, if that is enough, or the wait
+// is over.
+func (p *polling) settle(batch dispatch.Batch, err error) error {
+	drained := errors.Is(err, bus.ErrDraining)
+	if err != nil && !drained {
+		return err
+	}
+	if batch.Gap != nil {
+		p.counts.gaps.Add(1)
+	}
+	switch {
+	case drained || p.enough(batch):
+	case !batch.Empty() || time.Until(p.until) > 0:
+		return nil
+	case !p.opts.Dispatcher.State().Connected:
+		return fmt.Errorf("nothing came, and the tail is not followed: %w", bus.ErrUnavailable)
+	}
+	p.counts.pollsAnswered.Add(1)
+	p.batch, p.answered = batch, true
+	return nil
 }
 
 // waitWithin shortens wait so that the answer gets out before ctx's deadline: by the

@@ -1,14 +1,17 @@
 package service
 
 import (
+	"hash/maphash"
 	"net/http"
 	"strconv"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/dispatch"
 )
 
 // servePoll is Poll by JSON: past the gateway, below whose frames a poll that waits would
-// keep a stack of 16 KB, and whose answer would have to be a copy of what is shared.
+// keep a stack of 16 KB, and whose answer would have to be a copy of what is shared. What
+// comes is written by a courier, once made for all polls that are given the same.
 func (s *Service) servePoll(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
 	var req postbusv1.PollRequest
 	err := in.read(func(data []byte) error { return jsonReader{&s.limits}.poll(data, &req) })
@@ -23,11 +26,22 @@ func (s *Service) servePoll(w http.ResponseWriter, r *http.Request, in *incoming
 	if err != nil {
 		return nil, err
 	}
+	out := newOutlet(w)
+	to := dispatch.Carrier{
+		Peer: maphash.String(s.peers, r.RemoteAddr),
+		Carry: func(b *dispatch.Batch) error {
+			defer out.endWith(r.Context())()
+			p.leave()
+			p.counts.pollsAnswered.Add(1)
+			writeAnswer(w, r, lineOf(b))
+			return errAnswered
+		},
+	}
 	return &pause{
-		wait: func() error { return p.await(r.Context()) },
+		wait: func() error { return p.ride(r.Context(), to) },
 		end: func(err error) error {
 			if err == nil {
-				writeAnswer(w, r, append(appendBatch(nil, p.batch), '\n'))
+				writeAnswer(w, r, appendLine(nil, p.batch))
 			}
 			return err
 		},

@@ -90,7 +90,7 @@ type body struct {
 // stream, which ends. A reader that stalls delays nobody else
 // (TestStalledHTTPReadersCostOnlyThemselves).
 func (s *Service) serveStream(w http.ResponseWriter, r *http.Request, walking walking, of body) (*pause, error) {
-	out := &outlet{w: w, control: http.NewResponseController(w)}
+	out := newOutlet(w)
 	// A server's write timeout is for answers that end.
 	out.until(time.Time{})
 	unbound := out.endWith(r.Context())
@@ -151,6 +151,10 @@ func streamHeaders(h http.Header, mediaType string) {
 type outlet struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+}
+
+func newOutlet(w http.ResponseWriter) *outlet {
+	return &outlet{w: w, control: http.NewResponseController(w)}
 }
 
 // write writes text, and sends it off.

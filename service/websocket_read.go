@@ -61,10 +61,8 @@ func (r jsonReader) clientFrame(data []byte) (request string, adds, removes json
 			request = text
 			return true, err
 		}
-		raw, err := t.raw()
+		raw := t.raw()
 		switch {
-		case err != nil:
-			return true, err
 		case name == "subscribe" && !isNull(raw):
 			adds = raw
 		case name == "unsubscribe" && !isNull(raw):

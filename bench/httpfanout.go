@@ -1,0 +1,118 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+// The variants of httpfanout, beside throughNode and sendsAlone.
+const (
+	bareServed = "bare"
+	bareAgain  = "bare, again"
+)
+
+// httpFanout measures what a delivery costs when many read the same channel by HTTP, each
+// on a connection of its own, beside a bare server that writes the same bytes.
+func (b *bench) httpFanout(ctx context.Context) (err error) {
+	counts := []int{1_000, 5_000}
+	if b.quick {
+		counts = counts[:1]
+	}
+	if err := needFiles(counts[len(counts)-1]); err != nil {
+		return err
+	}
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	report := newWebReport(b.out)
+	for _, over := range []string{overEvents, overSockets, overPolls} {
+		for _, readers := range counts {
+			if err := b.httpFanoutShape(ctx, r, over, readers, report); err != nil {
+				return fmt.Errorf("%d readers by %s: %w", readers, over, err)
+			}
+		}
+	}
+	report.print()
+	return b.pollQueries(ctx, r)
+}
+
+// httpFanoutShape measures one way in: both servers and all readers are open all the time,
+// and the variants take turns.
+func (b *bench) httpFanoutShape(ctx context.Context, r *rig, over string, readers int, report *webReport) (err error) {
+	n, err := startNode(ctx, b.program, r.nodeURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.end()) }()
+	bare, err := startPart(ctx, 30*time.Second, nil, "bare-web-server")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bare.end()) }()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.process.said.text(), bare.process.said.text())
+		}
+	}()
+	var sinks [2]*farSink
+	for i, target := range []string{n.httpAddr, bare.addr} {
+		plan := sinkPlan{Target: target, Over: over, Readers: readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+		if sinks[i], err = startSink(ctx, plan); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, sinks[i].end()) }()
+	}
+	conn, err := dial(n.grpcAddr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	bus := postbusv1.NewBusServiceClient(conn)
+	way := wayStrict
+	if over == overPolls {
+		way = wayParked
+	}
+	long, short := b.pick(600*time.Millisecond, 250*time.Millisecond), b.pick(200*time.Millisecond, 100*time.Millisecond)
+	for _, size := range []int{1, 32} {
+		toNode := func(channel string) func(context.Context) error {
+			return func(ctx context.Context) error { return sendBurst(ctx, bus, channel, size) }
+		}
+		toBare := func(context.Context) error {
+			_, err := fmt.Fprintln(bare.in, way, size)
+			return err
+		}
+		// The warm-up of the node is as fast as it can; from then on all send at its pace.
+		var pace time.Duration
+		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
+		again := func(ctx context.Context) (sample, error) {
+			return bursts(ctx, other, sinks[1], size, pace, long, toBare)
+		}
+		rows, err := b.rounds(ctx, fmt.Sprintf("httpfanout: %d readers by %s, %d at a time", readers, over, size), []round{
+			{throughNode, func(ctx context.Context) (sample, error) {
+				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
+				if err == nil && pace == 0 {
+					pace = s.wall * 5 / 4 / time.Duration(s.figures[burstCount])
+				}
+				return s, err
+			}},
+			{bareServed, again},
+			{bareAgain, again},
+			{sendsAlone, func(ctx context.Context) (sample, error) {
+				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))
+			}},
+		})
+		if err != nil {
+			return err
+		}
+		report.add(over, readers, size, rows)
+	}
+	return nil
+}

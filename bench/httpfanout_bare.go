@@ -1,0 +1,291 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// A bareWeb is what net/http and a bare WebSocket server can do at best: handlers that
+// write prepared bytes, the same for all. It knows two ways to give them to streams,
+// strict and plain, as bareFanout does; a poll is answered by its own handler.
+type bareWeb struct {
+	press    webPress
+	upgrader websocket.Upgrader
+
+	mu        sync.Mutex // guards what follows
+	loops     []*webLoop
+	streams   map[*webStream]struct{}
+	entered   int
+	published webBurst      // the newest
+	renewed   chan struct{} // closed when published changes
+}
+
+// A webLoop writes to a share of the streams, in turn.
+type webLoop struct {
+	bursts  chan webBurst
+	mu      sync.Mutex // guards streams
+	streams []*webStream
+}
+
+// A webStream is one open stream.
+type webStream struct {
+	write func(webBurst) error
+
+	mu    sync.Mutex    // held while it is written
+	ended bool          // its handler has returned
+	plain chan webBurst // of the plain way: its own goroutine writes
+}
+
+// A webBurst is an encoded response, in each form.
+type webBurst struct {
+	last    int64
+	answer  []byte
+	events  []byte
+	message *websocket.PreparedMessage
+}
+
+// A webPress prepares bursts: copies of one notification, each with the next id.
+type webPress struct {
+	id     int64
+	behind string // of a notification, behind its id
+}
+
+func newWebPress() webPress {
+	return webPress{
+		id: firstID,
+		behind: `,"channel":"` + fanoutChannel + `","type":"","payload":` + payload() +
+			`,"headers":{},"sent_at":"` + time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00") + `"}`,
+	}
+}
+
+// burst returns the next count notifications.
+func (p *webPress) burst(count int) (b webBurst, err error) {
+	text := []byte(`{"notifications":[`)
+	for i := range count {
+		p.id++
+		if i > 0 {
+			text = append(text, ',')
+		}
+		n := fmt.Appendf(nil, `{"id":%d%s`, p.id, p.behind)
+		text = append(text, n...)
+		b.events = fmt.Appendf(b.events, "id: %d\ndata: %s\n\n", p.id, n)
+	}
+	b.last = p.id
+	text = fmt.Appendf(text, `],"last":%d}`, b.last)
+	b.message, err = websocket.NewPreparedMessage(websocket.TextMessage, text)
+	b.answer = fmt.Appendf(nil, "%s\n", text)
+	return b, err
+}
+
+// newBareWeb returns one with a loop for each core, and what ends the loops.
+func newBareWeb() (b *bareWeb, end func(), err error) {
+	b = &bareWeb{
+		press:   newWebPress(),
+		streams: map[*webStream]struct{}{},
+		renewed: make(chan struct{}),
+		upgrader: websocket.Upgrader{
+			ReadBufferSize: 512, WriteBufferPool: new(sync.Pool),
+			CheckOrigin: func(*http.Request) bool { return true },
+		},
+	}
+	if b.published, err = b.press.burst(0); err != nil {
+		return nil, nil, err
+	}
+	var running sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		l := &webLoop{bursts: make(chan webBurst, 1)}
+		b.loops = append(b.loops, l)
+		running.Go(l.run)
+	}
+	return b, func() {
+		for _, l := range b.loops {
+			close(l.bursts)
+		}
+		running.Wait()
+	}, nil
+}
+
+// run writes each burst to all streams of the loop.
+func (l *webLoop) run() {
+	for burst := range l.bursts {
+		l.mu.Lock()
+		streams := l.streams
+		l.mu.Unlock()
+		for _, s := range streams {
+			_ = s.put(burst) // a stream that has ended is missed by the sink
+		}
+	}
+}
+
+func (s *webStream) put(burst webBurst) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return net.ErrClosed
+	}
+	return s.write(burst)
+}
+
+// enter makes a stream known.
+func (b *bareWeb) enter(write func(webBurst) error) *webStream {
+	s := &webStream{write: write, plain: make(chan webBurst, 1)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.streams[s] = struct{}{}
+	loop := b.loops[b.entered%len(b.loops)]
+	b.entered++
+	loop.mu.Lock()
+	loop.streams = append(loop.streams, s)
+	loop.mu.Unlock()
+	return s
+}
+
+// serve writes what comes in the plain way, until done.
+func (b *bareWeb) serve(s *webStream, done <-chan struct{}) {
+	defer func() {
+		s.mu.Lock()
+		s.ended = true
+		s.mu.Unlock()
+		b.mu.Lock()
+		delete(b.streams, s)
+		b.mu.Unlock()
+	}()
+	for {
+		select {
+		case burst := <-s.plain:
+			if s.put(burst) != nil {
+				return
+			}
+		case <-done:
+			return
+		}
+	}
+}
+
+// send gives the next count notifications to all.
+func (b *bareWeb) send(way string, count int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	burst, err := b.press.burst(count)
+	switch {
+	case err != nil:
+		return err
+	case way == wayParked:
+		b.published = burst
+		close(b.renewed)
+		b.renewed = make(chan struct{})
+	case way == wayStrict:
+		for _, l := range b.loops {
+			l.bursts <- burst
+		}
+	case way == wayPlain:
+		for s := range b.streams {
+			s.plain <- burst // has room: all have got the one before
+		}
+	default:
+		return fmt.Errorf("%q: no such way to send", way)
+	}
+	return nil
+}
+
+// The ways of a bareWeb.
+const (
+	wayStrict = "strict"
+	wayPlain  = "plain"
+	wayParked = "parked"
+)
+
+// ServeHTTP implements http.Handler.
+func (b *bareWeb) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	switch {
+	case r.URL.Path+"?" == pollPath:
+		b.poll(w, r)
+	case websocket.IsWebSocketUpgrade(r):
+		b.socket(w, r)
+	default:
+		b.events(w, r)
+	}
+}
+
+// poll parks a request until there is something behind what it asks for. One with timeout
+// 0s is told where the end is.
+func (b *bareWeb) poll(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	after, err := strconv.ParseInt(query.Get("after"), 10, 64)
+	if err != nil && query.Get("timeout") != "0s" {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	b.mu.Lock()
+	published, renewed := b.published, b.renewed
+	b.mu.Unlock()
+	if published.last == after {
+		select {
+		case <-renewed:
+		case <-r.Context().Done():
+			return
+		}
+		b.mu.Lock()
+		published = b.published
+		b.mu.Unlock()
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(published.answer)))
+	_, _ = w.Write(published.answer) // the sink sees it if it fails
+}
+
+func (b *bareWeb) events(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	write := func(text []byte) error {
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+		return control.Flush()
+	}
+	h := w.Header()
+	h.Set("Content-Type", eventStream)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	h.Set("Vary", "Accept")
+	s := b.enter(func(burst webBurst) error { return write(burst.events) })
+	if write([]byte("event: position\nid: 0\ndata: {\"last\":0}\n\n")) == nil { // the sink waits for it: nothing is sent yet
+		b.serve(s, r.Context().Done())
+	}
+}
+
+func (b *bareWeb) socket(w http.ResponseWriter, r *http.Request) {
+	conn, err := b.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return // who was to be told has been told
+	}
+	s := b.enter(func(burst webBurst) error { return conn.WritePreparedMessage(burst.message) })
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	go func() { // net/http's own goroutine would keep what it has for a request
+		defer conn.Close()
+		if conn.WriteMessage(websocket.TextMessage, []byte(`{"notifications":[],"last":0}`)) == nil {
+			b.serve(s, ctx.Done())
+		}
+	}()
+	go func() {
+		defer cancel()
+		for {
+			if _, _, err := conn.NextReader(); err != nil {
+				return
+			}
+		}
+	}()
+}

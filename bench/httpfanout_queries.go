@@ -1,0 +1,118 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+)
+
+// pollQueries counts what a message on a channel with many long-polls asks of the database.
+func (b *bench) pollQueries(ctx context.Context, r *rig) (err error) {
+	if err := r.exec(ctx, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"); err != nil {
+		return err
+	}
+	n, err := startNode(ctx, b.program, r.nodeURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.end()) }()
+	readers := 5_000
+	if b.quick {
+		readers = 1_000
+	}
+	sink, err := startSink(ctx, sinkPlan{Target: n.httpAddr, Over: overPolls, Readers: readers, Channel: fanoutChannel})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sink.end()) }()
+	conn, err := dial(n.grpcAddr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	bus := postbusv1.NewBusServiceClient(conn)
+	const count = 10
+	messages := func(ctx context.Context, send func(context.Context) error) (s sample, err error) {
+		m, err := newMeter(n.process.pid(), r.postgres.PID())
+		if err != nil {
+			return s, err
+		}
+		total := 0.0
+		for range count {
+			statements, err := r.statementsOf(ctx, n, readers, send)
+			if err != nil {
+				return s, err
+			}
+			total += statements
+		}
+		return m.sample(total / count)
+	}
+	crowd, nobody := number(readers)+" long-polls", "nobody"
+	e := experiment{
+		title: "A message for " + crowd,
+		text: fmt.Sprintf("%d messages, each sent when all polls wait and the node sleeps. All statements of the node are counted, in PostgreSQL's log, until the polls wait again and the node sleeps again: "+
+			"those of the Send and of the tail are there without readers, too.", count),
+		columns: []string{"statements a message"},
+		variants: []variant{
+			{crowd, "", func(ctx context.Context) (sample, error) {
+				return messages(ctx, func(ctx context.Context) error {
+					return sink.burst(ctx, 1, func(ctx context.Context) error { return sendBurst(ctx, bus, fanoutChannel, 1) })
+				})
+			}},
+			{nobody, "", func(ctx context.Context) (sample, error) {
+				return messages(ctx, func(ctx context.Context) error { return sendBurst(ctx, bus, "nobody", 1) })
+			}},
+		},
+		ratios: []ratio{{"statements a message for the polls alone", "≤ 1", func(figures map[string][]float64) float64 {
+			return math.Max(0, at(figures, crowd, 0)-at(figures, nobody, 0))
+		}}},
+	}
+	return e.perform(ctx, b.fewer(), b.out)
+}
+
+// statementsOf returns how many statements the database is asked from the time that the
+// polls wait and the node sleeps until they do so again.
+func (r *rig) statementsOf(ctx context.Context, n *node, polls int, send func(context.Context) error) (float64, error) {
+	before, err := r.statementsAtRest(ctx, n, polls)
+	if err != nil {
+		return 0, err
+	}
+	if err := send(ctx); err != nil {
+		return 0, err
+	}
+	after, err := r.statementsAtRest(ctx, n, polls)
+	return float64(after - before), err
+}
+
+// statementsAtRest returns the count once the polls wait, the node sleeps, and the log,
+// which comes by a pipe, says nothing new for a moment.
+func (r *rig) statementsAtRest(ctx context.Context, n *node, polls int) (count int64, err error) {
+	const quiet = 100 * time.Millisecond
+	for {
+		err = n.until(ctx, "with all polls waiting", func() bool {
+			waiting, err := n.metric(ctx, "postbus_polls")
+			return err == nil && waiting >= float64(polls)
+		})
+		if err == nil {
+			err = n.untilAsleep(ctx)
+		}
+		if err != nil {
+			return 0, err
+		}
+		count = r.statements.count.Load()
+		select {
+		case <-time.After(quiet):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		if r.statements.count.Load() == count {
+			return count, nil
+		}
+	}
+}
