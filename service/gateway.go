@@ -8,16 +8,21 @@ import (
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/proto"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/dispatch"
 )
 
-// An exchange is one JSON request on its way through the gateway. It carries what the
-// generated code would lose: the typed error of reading a request, of which that keeps
-// only the text.
+// An exchange is one unary JSON request on its way through the gateway. It carries what
+// the generated code would lose: the typed error of reading a request, of which that keeps
+// only the text, and a poll's shared notifications, each with its JSON, which a protobuf
+// response would copy.
 type exchange struct {
-	in     *incoming // the request
-	unread error     // why it could not be read
+	in      *incoming       // the request
+	unread  error           // why it could not be read
+	batch   *dispatch.Batch // the answer of a poll
+	waiting *polling        // a poll that has none yet, to be answered behind the gateway
 }
 
 type exchangeKey struct{}
@@ -29,34 +34,48 @@ type exchangeBody struct {
 	exchange *exchange
 }
 
-// newGateway returns the gateway of Send, in this process. A request must have passed gate.
+// newGateway returns the gateway of the unary routes, in this process. A request must
+// have passed gate.
 func (s *Service) newGateway() (*runtime.ServeMux, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonForm{reader: jsonReader{&s.limits}}),
 		runtime.WithErrorHandler(s.gatewayError),
 		runtime.WithRoutingErrorHandler(s.gatewayRoutingError),
+		runtime.WithForwardResponseRewriter(func(ctx context.Context, resp proto.Message) (any, error) {
+			if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.batch != nil {
+				return x.batch, nil
+			}
+			return resp, nil
+		}),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithWriteContentLength(),
 	)
-	if err := postbusv1.RegisterBusServiceHandlerServer(context.Background(), mux, s); err != nil {
+	if err := postbusv1.RegisterBusServiceHandlerServer(context.Background(), mux, inProcess{s: s}); err != nil {
 		return nil, fmt.Errorf("register the gateway: %w", err)
 	}
 	return mux, nil
 }
 
-// throughGateway answers a request.
-func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) {
+// throughGateway answers a request, unless it returns a poll that waits.
+func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) *polling {
 	x := &exchange{in: in}
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	r.Body = exchangeBody{http.NoBody, x}
+	r.Method = http.MethodPost // the query of a GET has become a body
 	w.Header().Set("Cache-Control", "no-store")
 	mux.ServeHTTP(w, r)
+	return x.waiting
 }
 
 func (s *Service) gatewayError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.unread != nil {
-		err = x.unread
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		if x.waiting != nil {
+			return // its answer comes later
+		}
+		if x.unread != nil {
+			err = x.unread
+		}
 	}
 	s.refuseHTTP(w, r, err)
 }
@@ -65,13 +84,49 @@ func (s *Service) gatewayRoutingError(_ context.Context, _ *runtime.ServeMux, _ 
 	s.refuseHTTP(w, r, errNotFound(r.URL.Path))
 }
 
+// inProcess is the service as the gateway calls it.
+type inProcess struct {
+	postbusv1.UnimplementedBusServiceServer
+	s *Service
+}
+
+// Send implements BusServiceServer.
+func (p inProcess) Send(ctx context.Context, req *postbusv1.SendRequest) (*postbusv1.SendResponse, error) {
+	return p.s.Send(ctx, req)
+}
+
+var errWaiting = errors.New("the poll has no answer yet")
+
+// Poll implements BusServiceServer. The answer is in the exchange; without one the poll is,
+// and errWaiting takes the gateway's frames off the stack on which it waits.
+func (p inProcess) Poll(ctx context.Context, req *postbusv1.PollRequest) (*postbusv1.PollResponse, error) {
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil, errors.New("poll without an exchange")
+	}
+	opened, err := p.s.openRequested(ctx, req)
+	switch {
+	case err != nil:
+		return nil, err
+	case opened.answered:
+		opened.close()
+		x.batch = &opened.batch
+		return new(postbusv1.PollResponse), nil
+	}
+	x.waiting = opened
+	return nil, errWaiting
+}
+
 // jsonForm is the gateway's marshaler: not protojson, but the form that openapi.json
 // describes.
 type jsonForm struct{ reader jsonReader }
 
 // Marshal writes a response.
 func (f jsonForm) Marshal(v any) ([]byte, error) {
-	if v, ok := v.(*postbusv1.SendResponse); ok {
+	switch v := v.(type) {
+	case *dispatch.Batch:
+		return appendLine(nil, *v), nil
+	case *postbusv1.SendResponse:
 		return append(appendResults(nil, v), '\n'), nil
 	}
 	return nil, fmt.Errorf("no JSON form of %T", v)
@@ -79,8 +134,11 @@ func (f jsonForm) Marshal(v any) ([]byte, error) {
 
 // Unmarshal reads a request.
 func (f jsonForm) Unmarshal(data []byte, v any) error {
-	if v, ok := v.(*postbusv1.SendRequest); ok {
+	switch v := v.(type) {
+	case *postbusv1.SendRequest:
 		return f.reader.send(data, v)
+	case *postbusv1.PollRequest:
+		return f.reader.poll(data, v)
 	}
 	return fmt.Errorf("no JSON form of %T", v)
 }

@@ -80,12 +80,12 @@ func (s *Service) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	unary := func(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
+		return s.serveUnary(gateway, w, r, in)
+	}
 	routes := map[string]route{
-		"/v1/send": {methods: "POST", serve: func(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
-			throughGateway(gateway, w, r, in)
-			return nil, nil
-		}},
-		"/v1/poll":      {methods: "GET, POST", names: []string{"channels", "after", "timeout", "max"}, serve: s.servePoll},
+		"/v1/send":      {methods: "POST", serve: unary},
+		"/v1/poll":      {methods: "GET, POST", names: []string{"channels", "after", "timeout", "max"}, serve: unary},
 		subscribePath:   {methods: "GET, POST", names: []string{"channels", "after", "heartbeat"}, serve: s.serveSubscribe},
 		"/openapi.json": {methods: "GET", names: []string{}, serve: serveOpenAPI},
 	}

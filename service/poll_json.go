@@ -1,30 +1,25 @@
 package service
 
 import (
+	"context"
 	"hash/maphash"
 	"net/http"
 	"strconv"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 	"github.com/postbus/postbus/internal/dispatch"
 )
 
-// servePoll is Poll by JSON: past the gateway, below whose frames a poll that waits would
-// keep a stack of 16 KB, and whose answer would have to be a copy of what is shared. What
-// comes is written by a courier, once made for all polls that are given the same.
-func (s *Service) servePoll(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
-	var req postbusv1.PollRequest
-	err := in.read(func(data []byte) error { return jsonReader{&s.limits}.poll(data, &req) })
-	if err != nil {
-		return nil, err
-	}
-	read, err := s.readingOf(&req)
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.openPoll(r.Context(), read, notEmpty)
-	if err != nil {
-		return nil, err
+// serveUnary is Send and Poll by JSON, which the gateway translates. A poll that waits does so
+// behind it, since below the gateway's frames it would keep a stack of 16 KB; and what comes is
+// written by a courier, made once for all polls that are given the same.
+func (s *Service) serveUnary(gateway *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
+	p := throughGateway(gateway, w, r, in)
+	if p == nil {
+		sendOff(w, r)
+		return nil, nil
 	}
 	out := newOutlet(w)
 	to := dispatch.Carrier{
@@ -55,8 +50,24 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, text []byte) {
 	h.Set("Content-Type", jsonType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(text)))
-	_, err := w.Write(text) // nobody to tell if the caller is gone
-	if err == nil && r.ProtoMajor == 1 {
+	if _, err := w.Write(text); err == nil { // nobody to tell if the caller is gone
+		sendOff(w, r)
+	}
+}
+
+// sendOff sends off what was answered.
+func sendOff(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
 		_ = http.NewResponseController(w).Flush()
 	}
+}
+
+// openRequested opens the poll that req asks for.
+func (s *Service) openRequested(ctx context.Context, req *postbusv1.PollRequest) (p *polling, err error) {
+	defer s.finish(ctx, "Poll", &err)
+	read, err := s.readingOf(req)
+	if err != nil {
+		return nil, err
+	}
+	return s.openPoll(ctx, read, notEmpty)
 }
