@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"net/http"
 	"strconv"
+	"time"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 	"github.com/postbus/postbus/internal/dispatch"
@@ -30,15 +31,25 @@ func (s *Service) servePoll(w http.ResponseWriter, r *http.Request, in *incoming
 	to := dispatch.Carrier{
 		Peer: maphash.String(s.peers, r.RemoteAddr),
 		Carry: func(b *dispatch.Batch) error {
-			defer out.endWith(r.Context())()
 			p.leave()
 			p.counts.pollsAnswered.Add(1)
 			writeAnswer(w, r, lineOf(b))
 			return errAnswered
 		},
 	}
+	released := false
+	to.Release = func() {
+		released = true
+		out.until(time.Now().Add(lingerTime))
+	}
 	return &pause{
-		wait: func() error { return p.ride(r.Context(), to) },
+		wait: func() error {
+			err := p.ride(r.Context(), to)
+			if released {
+				out.until(time.Time{}) // the connection may have another request
+			}
+			return err
+		},
 		end: func(err error) error {
 			if err == nil {
 				writeAnswer(w, r, appendLine(nil, p.batch))
