@@ -53,7 +53,7 @@ func idleKinds() []idleKind {
 		httpKind(overPolls, "≤ 20 KB", "postbus_polls", httpPlan{Path: pollPath + "timeout=50s&" + channel, Accept: "application/json", Poll: true}),
 		httpKind("lines", "", "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: "application/x-ndjson"}),
 		httpKind(overEvents, "≤ 28 KB", "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: eventStream}),
-		httpKind(overSockets, "", "postbus_streams", httpPlan{Path: subscribePath + channel, Socket: true}),
+		httpKind(overSockets, "≤ 16 KB", "postbus_streams", httpPlan{Path: subscribePath + channel, Socket: true}),
 		httpKind("WebSocket of Odoo", "", "postbus_streams", httpPlan{
 			Path: "/websocket", Socket: true, First: `{"event_name":"subscribe","data":{"channels":["idle-%d"],"last":0}}`,
 		}),

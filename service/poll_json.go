@@ -12,7 +12,8 @@ import (
 
 // servePoll is Poll by JSON: past the gateway, below whose frames a poll that waits would
 // keep a stack of 16 KB, and whose answer would have to be a copy of what is shared. What
-// comes is written by a courier, once made for all polls that are given the same.
+// comes is written by a courier, once made for all polls that are given the same; a client
+// that does not read it delays nobody (TestStalledLongPollDelaysNobody).
 func (s *Service) servePoll(w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
 	var req postbusv1.PollRequest
 	err := in.read(func(data []byte) error { return jsonReader{&s.limits}.poll(data, &req) })
@@ -31,9 +32,9 @@ func (s *Service) servePoll(w http.ResponseWriter, r *http.Request, in *incoming
 	to := dispatch.Carrier{
 		Peer: maphash.String(s.peers, r.RemoteAddr),
 		Carry: func(b *dispatch.Batch) error {
-			p.leave()
+			p.makeRoom()
 			p.counts.pollsAnswered.Add(1)
-			writeAnswer(w, r, lineOf(b))
+			writeAnswer(w, r, textOf(b, formLine, appendLine))
 			return errAnswered
 		},
 	}
