@@ -19,7 +19,7 @@ const (
 
 // httpFanout measures what a delivery costs when many read the same channel by HTTP, each
 // on a connection of its own, beside a bare server that writes the same bytes.
-func (b *bench) httpFanout(ctx context.Context) (err error) {
+func (b *bench) httpFanout(ctx context.Context, over string) (err error) {
 	counts := []int{1_000, 5_000}
 	if b.quick {
 		counts = counts[:1]
@@ -32,21 +32,19 @@ func (b *bench) httpFanout(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	report := newWebReport(b.out)
-	for _, over := range []string{overEvents, overSockets, overPolls} {
-		for _, readers := range counts {
-			if err := b.httpFanoutShape(ctx, r, over, readers, report); err != nil {
-				return fmt.Errorf("%d readers by %s: %w", readers, over, err)
-			}
+	report := newWebReport(b.out, over)
+	for _, readers := range counts {
+		if err := b.httpFanoutShape(ctx, r, readers, report); err != nil {
+			return fmt.Errorf("%d readers: %w", readers, err)
 		}
 	}
 	report.print()
-	return b.pollQueries(ctx, r)
+	return nil
 }
 
-// httpFanoutShape measures one way in: both servers and all readers are open all the time,
+// httpFanoutShape measures so many readers: both servers and all readers are open all the time,
 // and the variants take turns.
-func (b *bench) httpFanoutShape(ctx context.Context, r *rig, over string, readers int, report *webReport) (err error) {
+func (b *bench) httpFanoutShape(ctx context.Context, r *rig, readers int, report *webReport) (err error) {
 	n, err := startNode(ctx, b.program, r.nodeURL)
 	if err != nil {
 		return err
@@ -64,7 +62,7 @@ func (b *bench) httpFanoutShape(ctx context.Context, r *rig, over string, reader
 	}()
 	var sinks [2]*farSink
 	for i, target := range []string{n.httpAddr, bare.addr} {
-		plan := sinkPlan{Target: target, Over: over, Readers: readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+		plan := sinkPlan{Target: target, Over: report.over, Readers: readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
 		if sinks[i], err = startSink(ctx, plan); err != nil {
 			return err
 		}
@@ -77,7 +75,7 @@ func (b *bench) httpFanoutShape(ctx context.Context, r *rig, over string, reader
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
 	way := wayStrict
-	if over == overPolls {
+	if report.over == overPolls {
 		way = wayParked
 	}
 	long, short := b.pick(600*time.Millisecond, 250*time.Millisecond), b.pick(200*time.Millisecond, 100*time.Millisecond)
@@ -95,7 +93,7 @@ func (b *bench) httpFanoutShape(ctx context.Context, r *rig, over string, reader
 		again := func(ctx context.Context) (sample, error) {
 			return bursts(ctx, other, sinks[1], size, pace, long, toBare)
 		}
-		rows, err := b.rounds(ctx, fmt.Sprintf("httpfanout: %d readers by %s, %d at a time", readers, over, size), []round{
+		rows, err := b.rounds(ctx, fmt.Sprintf("%s: %d readers, %d at a time", report.over, readers, size), []round{
 			{throughNode, func(ctx context.Context) (sample, error) {
 				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
 				if err == nil && pace == 0 {
@@ -112,7 +110,7 @@ func (b *bench) httpFanoutShape(ctx context.Context, r *rig, over string, reader
 		if err != nil {
 			return err
 		}
-		report.add(over, readers, size, rows)
+		report.add(readers, size, rows)
 	}
 	return nil
 }

@@ -209,6 +209,7 @@ const (
 func (b *bareWeb) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Vary", "Origin")
 	switch {
 	case r.URL.Path+"?" == pollPath:
 		b.poll(w, r)
@@ -260,7 +261,7 @@ func (b *bareWeb) events(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", eventStream)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
-	h.Set("Vary", "Accept")
+	h.Add("Vary", "Accept")
 	s := b.enter(func(burst webBurst) error { return write(burst.events) })
 	if write([]byte("event: position\nid: 0\ndata: {\"last\":0}\n\n")) == nil { // the sink waits for it: nothing is sent yet
 		b.serve(s, r.Context().Done())

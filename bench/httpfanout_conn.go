@@ -156,7 +156,7 @@ func (c *webConn) beginEvents(channels string) error {
 	if err := c.get(subscribePath+channels, eventStream); err != nil {
 		return err
 	}
-	response, err := answered(bufio.NewReaderSize(c.conn, 1<<10))
+	response, err := answered(bufio.NewReaderSize(c.conn, 1<<10)) //nolint:bodyclose // it is as long as the connection
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -23,7 +23,9 @@ type httpPlan struct {
 	Readers int
 	Path    string // "%d" in it is the reader's number, from 0
 	Accept  string
-	Poll    bool // each answer has an end, and the next request its last
+	Poll    bool   // each answer has an end, and the next request its last
+	Socket  bool   // a WebSocket
+	First   string // what is sent on it, with "%d" as in Path; "": nothing
 }
 
 // httpPart holds HTTP/1.1 requests open until its input ends, and asks again when a poll
@@ -36,13 +38,17 @@ func httpPart(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 	if err := json.Unmarshal([]byte(args[0]), &plan); err != nil {
 		return fmt.Errorf("http-readers: %w", err)
 	}
-	conns := make([]net.Conn, plan.Readers)
+	conns, sockets := make([]net.Conn, plan.Readers), make([]*websocket.Conn, plan.Readers)
 	var dialing errgroup.Group
 	dialing.SetLimit(50)
 	for i := range conns {
 		dialing.Go(func() (err error) {
 			conns[i], err = (&net.Dialer{Timeout: openPatience}).DialContext(ctx, "tcp", plan.Target)
-			if err == nil {
+			switch {
+			case err != nil:
+			case plan.Socket:
+				sockets[i], err = plan.open(ctx, conns[i], i)
+			default:
 				err = plan.ask(conns[i], i, "")
 			}
 			return err
@@ -60,7 +66,7 @@ func httpPart(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 	failed, ended := make(chan error, 1), make(chan error, 1)
 	for i, conn := range conns {
 		go func() { // until the process ends
-			err := plan.read(conn, i)
+			err := plan.wait(conn, sockets[i], i)
 			select {
 			case failed <- fmt.Errorf("reader %d: %w", i, err):
 			default:
@@ -77,9 +83,40 @@ func httpPart(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 	}
 }
 
+// open makes a WebSocket of conn.
+func (p httpPlan) open(ctx context.Context, conn net.Conn, reader int) (*websocket.Conn, error) {
+	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
+	socket, response, err := dialer.DialContext(ctx, "ws://"+p.Target+p.of(p.Path, reader), http.Header{"Origin": {"http://" + p.Target}})
+	if err != nil {
+		return nil, err
+	}
+	_ = response.Body.Close() // has nothing
+	if p.First != "" {
+		err = socket.WriteMessage(websocket.TextMessage, []byte(p.of(p.First, reader)))
+	}
+	return socket, err
+}
+
+// of returns the reader's own form of text.
+func (p httpPlan) of(text string, reader int) string {
+	return strings.ReplaceAll(text, "%d", fmt.Sprint(reader))
+}
+
+// wait reads what comes on either until the connection ends.
+func (p httpPlan) wait(conn net.Conn, socket *websocket.Conn, reader int) error {
+	if socket == nil {
+		return p.read(conn, reader)
+	}
+	for {
+		if _, _, err := socket.NextReader(); err != nil { // pings are answered in it
+			return err
+		}
+	}
+}
+
 // ask writes a request; after is empty in the first one.
 func (p httpPlan) ask(conn net.Conn, reader int, after string) error {
-	path := strings.ReplaceAll(p.Path, "%d", fmt.Sprint(reader))
+	path := p.of(p.Path, reader)
 	if after != "" {
 		path += "&after=" + after
 	}
@@ -103,15 +140,11 @@ func (p httpPlan) read(conn net.Conn, reader int) error {
 
 // answer reads one answer. That of a stream ends with an error only.
 func (p httpPlan) answer(in *bufio.Reader) (last string, err error) {
-	response, err := http.ReadResponse(in, nil)
+	response, err := answered(in)
 	if err != nil {
 		return "", err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-		return "", fmt.Errorf("%s: %s", response.Status, text)
-	}
 	var answer struct {
 		Last json.Number `json:"last"`
 	}
@@ -134,21 +167,4 @@ func startHTTP(ctx context.Context, plan httpPlan) (*part, error) {
 		return nil, err
 	}
 	return startPart(ctx, openPatience, nil, "http-readers", string(text))
-}
-
-// served reports whether a GET of path is answered with anything but "not acceptable".
-func served(ctx context.Context, addr, path, accept string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
-	if err != nil {
-		return false, err
-	}
-	request.Header.Set("Accept", accept)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false, err
-	}
-	defer response.Body.Close()
-	return response.StatusCode != http.StatusNotAcceptable, nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"slices"
 	"time"
 )
 
@@ -34,8 +33,8 @@ func grpcKind(name, goal string, conns int) idleKind {
 }
 
 // httpKind is requests on connections of their own.
-func httpKind(name, gauge string, plan httpPlan) idleKind {
-	return idleKind{name, "", gauge, func(ctx context.Context, n *node) (func() error, error) {
+func httpKind(name, goal, gauge string, plan httpPlan) idleKind {
+	return idleKind{name, goal, gauge, func(ctx context.Context, n *node) (func() error, error) {
 		plan.Target, plan.Readers = n.httpAddr, streamCount
 		p, err := startHTTP(ctx, plan)
 		if err != nil {
@@ -48,12 +47,16 @@ func httpKind(name, gauge string, plan httpPlan) idleKind {
 func idleKinds() []idleKind {
 	const channel = "channels=idle-%d"
 	return []idleKind{
-		{"no readers", "≤ 2/s, ≤ 1 %", "", func(context.Context, *node) (func() error, error) { return func() error { return nil }, nil }},
+		{"no readers", "transactions ≤ 2/s, node ≤ 1 %", "", func(context.Context, *node) (func() error, error) { return func() error { return nil }, nil }},
 		grpcKind("gRPC, 100 connections", "≤ 12 KB", 100),
 		grpcKind("gRPC, a connection each", "≤ 32 KB", streamCount),
-		httpKind("long-poll", "postbus_polls", httpPlan{Path: pollPath + "timeout=50s&" + channel, Accept: "application/json", Poll: true}),
-		httpKind("lines", "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: "application/x-ndjson"}),
-		httpKind(overEvents, "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: eventStream}),
+		httpKind(overPolls, "≤ 20 KB", "postbus_polls", httpPlan{Path: pollPath + "timeout=50s&" + channel, Accept: "application/json", Poll: true}),
+		httpKind("lines", "", "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: "application/x-ndjson"}),
+		httpKind(overEvents, "≤ 28 KB", "postbus_streams", httpPlan{Path: subscribePath + channel, Accept: eventStream}),
+		httpKind(overSockets, "≤ 16 KB", "postbus_streams", httpPlan{Path: subscribePath + channel, Socket: true}),
+		httpKind("WebSocket of Odoo", "", "postbus_streams", httpPlan{
+			Path: "/websocket", Socket: true, First: `{"event_name":"subscribe","data":{"channels":["idle-%d"],"last":0}}`,
+		}),
 	}
 }
 
@@ -71,37 +74,30 @@ func (b *bench) idlers(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	kinds := idleKinds()
 	samples := map[string][]sample{}
-	notServed := ""
 	for rep := range min(b.reps, idleReps) {
-		missing, err := b.idleTogether(ctx, r, rep, kinds, samples)
-		if err != nil {
+		if err := b.idleTogether(ctx, r, rep, kinds, samples); err != nil {
 			return err
 		}
-		kinds = slices.DeleteFunc(kinds, func(k idleKind) bool { return k.name == missing })
-		notServed += missing
 	}
 	e := experiment{
 		title: "Idle readers",
-		text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Lines, SSE and long-poll have an HTTP/1.1 connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
+		text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Long-poll, lines, SSE and WebSockets have a connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
 			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", figure(streamCount), b.idleLength(), min(b.reps, idleReps)),
 		columns: []string{"KB a reader", "node: % of a core", "transactions/s", "s to open all"},
-	}
-	if notServed != "" {
-		e.text += " Not measured, since the node does not serve it: " + notServed + "."
 	}
 	for _, kind := range kinds {
 		e.variants = append(e.variants, variant{name: kind.name, goal: kind.goal})
 	}
 	e.results(b.out, samples)
-	return nil
+	return b.out.judge(&e, samples)
 }
 
 // idleLength is one heartbeat.
 func (b *bench) idleLength() time.Duration { return b.pick(20*time.Second, 5*time.Second) }
 
 // idleTogether opens all kinds, one after the other, watches them, and adds a sample to
-// each. It returns the name of a kind that the node does not serve.
-func (b *bench) idleTogether(ctx context.Context, r *rig, rep int, kinds []idleKind, samples map[string][]sample) (missing string, err error) {
+// each.
+func (b *bench) idleTogether(ctx context.Context, r *rig, rep int, kinds []idleKind, samples map[string][]sample) (err error) {
 	var watched []*watchedIdlers
 	defer func() {
 		for _, w := range watched {
@@ -112,33 +108,29 @@ func (b *bench) idleTogether(ctx context.Context, r *rig, rep int, kinds []idleK
 		kind := kinds[(i+rep)%len(kinds)]
 		w, err := b.openIdlers(ctx, r, fmt.Sprintf("idle-%d-%d", rep, i), kind)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", kind.name, err)
-		}
-		if w == nil {
-			missing = kind.name
-			continue
+			return fmt.Errorf("%s: %w", kind.name, err)
 		}
 		watched = append(watched, w)
 		fmt.Fprintf(os.Stderr, "idlers: %d: %s: %.3g KB each\n", rep+1, kind.name, w.kilobytes)
 	}
 	for _, w := range watched {
 		if err := w.begin(ctx); err != nil {
-			return "", err
+			return err
 		}
 	}
 	select {
 	case <-time.After(b.idleLength()):
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return ctx.Err()
 	}
 	for _, w := range watched {
 		s, err := w.sample(ctx)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", w.kind.name, err)
+			return fmt.Errorf("%s: %w", w.kind.name, err)
 		}
 		samples[w.kind.name] = append(samples[w.kind.name], s)
 	}
-	return missing, nil
+	return nil
 }
 
 // watchedIdlers are the readers of one kind, on their node.
@@ -154,8 +146,7 @@ type watchedIdlers struct {
 	before    float64 // transactions
 }
 
-// openIdlers starts a node and the readers, and measures their memory. It returns nil
-// without an error if the node does not serve them.
+// openIdlers starts a node and the readers, and measures their memory.
 func (b *bench) openIdlers(ctx context.Context, r *rig, database string, kind idleKind) (w *watchedIdlers, err error) {
 	url, err := r.database(ctx, database)
 	if err != nil {
@@ -167,15 +158,10 @@ func (b *bench) openIdlers(ctx context.Context, r *rig, database string, kind id
 	}
 	w = &watchedIdlers{kind: kind, rig: r, node: n, database: database, close: func() error { return nil }}
 	defer func() {
-		if err != nil || w == nil {
+		if err != nil {
 			err = errors.Join(err, n.end())
 		}
 	}()
-	if kind.name == overEvents {
-		if ok, err := served(ctx, n.httpAddr, subscribePath+"channels=a", eventStream); err != nil || !ok {
-			return nil, err
-		}
-	}
 	before, err := n.resident(ctx)
 	if err != nil {
 		return nil, err

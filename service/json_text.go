@@ -45,7 +45,7 @@ func (t *jsonText) members(path string, member func(name, at string) (known bool
 	if err != nil || !opened {
 		return err
 	}
-	var seen []string // no more than there are names to know
+	seen := make([]string, 0, 8) // no more than there are names to know
 	for t.more() {
 		name, err := t.name(path)
 		if err != nil {

@@ -22,13 +22,3 @@ func (s *Service) serveLines(w http.ResponseWriter, r *http.Request, in *incomin
 }
 
 func appendLine(dst []byte, b dispatch.Batch) []byte { return append(appendBatch(dst, b), '\n') }
-
-// lineOf returns the line of a batch that is carried, made once for all who are given it.
-func lineOf(b *dispatch.Batch) []byte {
-	text, made := b.Forms[formLine].([]byte)
-	if !made {
-		text = appendLine(nil, *b)
-		b.Forms[formLine] = text
-	}
-	return text
-}

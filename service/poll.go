@@ -137,14 +137,14 @@ func (p *polling) ride(ctx context.Context, to dispatch.Carrier) error {
 
 func (p *polling) close() {
 	p.sub.Close()
-	p.leave()
+	p.makeRoom()
 }
 
-// leave makes room for another poll, by who answers p, or closes it.
-func (p *polling) leave() {
+// makeRoom lets another poll in, once, by who answers p or closes it.
+func (p *polling) makeRoom() {
 	if !p.left {
 		p.left = true
-		p.Service.leave(&p.counts.polls)
+		p.leave(&p.counts.polls)
 	}
 }
 

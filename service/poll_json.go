@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 
@@ -14,7 +15,8 @@ import (
 
 // serveUnary is Send and Poll by JSON, which the gateway translates. A poll that waits does so
 // behind it, since below the gateway's frames it would keep a stack of 16 KB; and what comes is
-// written by a courier, made once for all polls that are given the same.
+// written by a courier, made once for all polls that are given the same; a client that does
+// not read it delays nobody (TestStalledLongPollDelaysNobody).
 func (s *Service) serveUnary(gateway *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) (*pause, error) {
 	p := throughGateway(gateway, w, r, in)
 	if p == nil {
@@ -25,15 +27,25 @@ func (s *Service) serveUnary(gateway *runtime.ServeMux, w http.ResponseWriter, r
 	to := dispatch.Carrier{
 		Peer: maphash.String(s.peers, r.RemoteAddr),
 		Carry: func(b *dispatch.Batch) error {
-			defer out.endWith(r.Context())()
-			p.leave()
+			p.makeRoom()
 			p.counts.pollsAnswered.Add(1)
-			writeAnswer(w, r, lineOf(b))
+			writeAnswer(w, r, textOf(b, formLine, appendLine))
 			return errAnswered
 		},
 	}
+	released := false
+	to.Release = func() {
+		released = true
+		out.until(time.Now().Add(lingerTime))
+	}
 	return &pause{
-		wait: func() error { return p.ride(r.Context(), to) },
+		wait: func() error {
+			err := p.ride(r.Context(), to)
+			if released {
+				out.until(time.Time{}) // the connection may have another request
+			}
+			return err
+		},
 		end: func(err error) error {
 			if err == nil {
 				writeAnswer(w, r, appendLine(nil, p.batch))

@@ -20,7 +20,7 @@ func queryJSON(query string, names []string) ([]byte, error) {
 	if err != nil {
 		return nil, bus.Invalid(bus.InvalidField, "query", "%v", err)
 	}
-	b := []byte{'{'}
+	b := append(make([]byte, 0, len(query)+64), '{')
 	member := func(name string) {
 		if len(b) > 1 {
 			b = append(b, ',')

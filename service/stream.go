@@ -107,15 +107,8 @@ func (s *Service) serveStream(w http.ResponseWriter, r *http.Request, walking wa
 			}
 			return out.write(of.batch(nil, b))
 		},
-		carry: func(b *dispatch.Batch) error {
-			text, made := b.Forms[of.form].([]byte)
-			if !made {
-				text = of.batch(nil, *b)
-				b.Forms[of.form] = text
-			}
-			return out.write(text)
-		},
-		peer: maphash.String(s.peers, r.RemoteAddr),
+		carry: func(b *dispatch.Batch) error { return out.write(textOf(b, of.form, of.batch)) },
+		peer:  maphash.String(s.peers, r.RemoteAddr),
 	}
 	end := func(err error) error {
 		defer unbound()
@@ -136,6 +129,17 @@ func (s *Service) serveStream(w http.ResponseWriter, r *http.Request, walking wa
 		wait: func() error { defer open.close(); return open.run(r.Context()) },
 		end:  end,
 	}, nil
+}
+
+// textOf returns the form of a batch that a courier carries, made once for all who are given
+// the same.
+func textOf(b *dispatch.Batch, form int, write func(dst []byte, b dispatch.Batch) []byte) []byte {
+	text, made := b.Forms[form].([]byte)
+	if !made {
+		text = write(nil, *b)
+		b.Forms[form] = text
+	}
+	return text
 }
 
 // streamHeaders sets the headers of a stream.

@@ -52,7 +52,7 @@ func endings(t *testing.T, s *served) {
 		"HTTP: a body of nowhere":     {s.httpURL, "POST /none HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", "HTTP/1.1 404 "},
 		"HTTP: a body nobody wants":   {s.httpURL, "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", "HTTP/1.1 200 "},
 		"HTTP: TLS":                   {s.httpURL, tls, ""},
-		"HTTP: the preface of HTTP/2": {s.httpURL, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 "},
+		"HTTP: the preface of HTTP/2": {s.httpURL, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x00\x00"},
 		"gRPC: nothing":               {s.grpcAddr, "", ""},
 		"gRPC: TLS":                   {s.grpcAddr, tls, ""},
 		"gRPC: a preface":             {s.grpcAddr, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""},

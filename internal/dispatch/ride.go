@@ -16,6 +16,11 @@ type Carrier struct {
 	// Carry gives one Batch, which others may be given, too: it may change Forms alone.
 	// It must return when the context of Ride ends. Without it Ride is Next.
 	Carry func(*Batch) error
+
+	// Release, if there is one, is called when the context of Ride has ended while a
+	// courier has the Subscription, so that Carry returns
+	// (TestReleaseLetsCarryReturnAtTheEndOfTheRide).
+	Release func()
 }
 
 // walkAfterDelay is how long a Subscription that has held a courier up does without one.
@@ -64,7 +69,7 @@ const (
 func (s *Subscription) Ride(ctx context.Context, limit int, wait time.Duration, to Carrier) (Batch, error) {
 	s.limit, s.carry = limit, to.Carry
 	for to.Carry != nil && wait > 0 && !time.Now().Before(s.walks) && s.board(to.Peer) {
-		ended := s.aboard(ctx, wait)
+		ended := s.aboard(ctx, wait, to.Release)
 		if err := s.failed; err != nil {
 			s.failed = nil
 			return Batch{Last: s.Last()}, err
@@ -108,7 +113,7 @@ func (s *Subscription) onWindowLocked() bool {
 }
 
 // aboard waits until s is its owner's again, and says why.
-func (s *Subscription) aboard(ctx context.Context, wait time.Duration) event {
+func (s *Subscription) aboard(ctx context.Context, wait time.Duration, release func()) event {
 	s.timer.Reset(wait)
 	defer s.timer.Stop()
 	for {
@@ -120,6 +125,9 @@ func (s *Subscription) aboard(ctx context.Context, wait time.Duration) event {
 		case ended == over:
 			s.timer.Reset(wait - quiet)
 		case ended == gone: // so that Carry is about to return
+			if release != nil {
+				release()
+			}
 			for !isOff {
 				<-s.wake
 				isOff, _ = s.alight(woken, wait)

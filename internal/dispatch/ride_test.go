@@ -224,6 +224,51 @@ func TestStalledRiderEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestReleaseLetsCarryReturnAtTheEndOfTheRide, and is not called when nobody carries.
+func TestReleaseLetsCarryReturnAtTheEndOfTheRide(t *testing.T) {
+	for _, carries := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			_, d, send := following(t, Options{})
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			released := make(chan struct{})
+			to := Carrier{
+				Carry: func(*Batch) error {
+					select {
+					case <-released:
+					case <-time.After(time.Hour):
+					}
+					return errModel
+				},
+				Release: func() { close(released) },
+			}
+			s := subscribe(t, d, nil, "a")
+			if carries {
+				time.AfterFunc(time.Second, func() { send("a") })
+			}
+			_, err := s.Ride(ctx, 100, time.Hour, to)
+			want := context.DeadlineExceeded
+			if carries {
+				want = errModel
+			}
+			if !errors.Is(err, want) {
+				t.Errorf("Ride returned %v, want %v", err, want)
+			}
+			select {
+			case <-released:
+			default:
+				if carries {
+					t.Error("Release was not called")
+				}
+				return
+			}
+			if !carries {
+				t.Error("Release was called, and nobody carried")
+			}
+		})
+	}
+}
+
 // TestRiderWhoLeavesTheQueueIsNotServed: his turn would have come behind a stalled one's.
 func TestRiderWhoLeavesTheQueueIsNotServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -13,7 +13,12 @@ import (
 )
 
 // pollQueries counts what a message on a channel with many long-polls asks of the database.
-func (b *bench) pollQueries(ctx context.Context, r *rig) (err error) {
+func (b *bench) pollQueries(ctx context.Context) (err error) {
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	if err := r.exec(ctx, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"); err != nil {
 		return err
 	}
