@@ -27,8 +27,8 @@ test: test-deps ## install what the tests need and run them all
 	go -C bench test -race -timeout 10m ./...
 
 .PHONY: test-long
-test-long: ## run the tests of many readers and channels in full: 10,000 and 1,000,000
-	POSTBUS_TEST_LONG=1 go test -count=1 -timeout 60m -v ./tests -run 'ManyReaders|ManyChannels|StalledReaders'
+test-long: ## run in full the tests of many readers and channels (10,000 and 1,000,000), and of quiet behind nginx
+	POSTBUS_TEST_LONG=1 go test -count=1 -timeout 60m -v ./tests -run 'ManyReaders|ManyChannels|StalledReaders|BehindNginx'
 
 .PHONY: test-versions
 test-versions: test-deps ## run the tests on other releases of PostgreSQL (VERSIONS="14 15 16 17 18")

@@ -1,18 +1,14 @@
 package tests
 
 import (
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/postbus/postbus/internal/postgres/embedded"
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
 	"github.com/postbus/postbus/tests/process"
 )
@@ -75,83 +71,10 @@ func TestJavaScriptClientTypes(t *testing.T) {
 	}
 }
 
-// An order is what the client's tests want to happen to the program.
-type order struct {
-	what   string
-	answer chan string
-}
-
 // TestJavaScriptClient runs the client against the program, which it has killed, stopped and
 // cut off from its database: G2, G3, G4, G7, G8, G9.
 func TestJavaScriptClient(t *testing.T) {
 	server := pgtest.Exclusive(t, nil)
-	url := pgtest.DatabaseOn(t, server)
-	orders := make(chan order)
-	l := listen(t)
-	over := make(chan struct{})
-	control := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o := order{strings.TrimPrefix(r.URL.Path, "/"), make(chan string, 1)}
-		select {
-		case orders <- o:
-		case <-over:
-		}
-		select {
-		case answer := <-o.answer:
-			_, _ = io.WriteString(w, answer)
-		case <-over:
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		check(t, control.Serve(l))
-	}()
-	t.Cleanup(func() {
-		close(over)
-		control.Close()
-		<-served
-	})
-
-	s := serve(t, url)
-	run := begin(t, nodeTests(t, "test/program/*.test.js", "POSTBUS_CONTROL=http://"+l.Addr().String()))
-	bound := time.After(enough)
-	for {
-		select {
-		case <-run.Exited:
-			passed(t, run)
-			return
-		case <-bound:
-			t.Fatalf("the client's tests go on and on\n%s", run.Stdout.String())
-		case o := <-orders:
-			s = obey(t, o, s, server, url)
-		}
-	}
-}
-
-// obey does what o wants, answers it, and returns the program that serves then.
-func obey(t *testing.T, o order, s *served, server *embedded.Server, url string) *served {
-	t.Helper()
-	answer := ""
-	switch o.what {
-	case "address":
-		answer = strings.TrimPrefix(s.httpURL, "http://")
-	case "kill":
-		s.signal(t, syscall.SIGKILL)
-		s.code(t)
-	case "stop":
-		s.signal(t, syscall.SIGTERM)
-		answer = strconv.Itoa(s.code(t))
-	case "start":
-		s = serve(t, url)
-		answer = strings.TrimPrefix(s.httpURL, "http://")
-	case "database/stop":
-		must(t, server.StopImmediate(t.Context()))
-	case "database/start":
-		must(t, server.Restart(t.Context()))
-	default:
-		t.Fatalf("nobody knows how to %q", o.what)
-	}
-	o.answer <- answer
-	return s
+	s := &stage{server: server, url: pgtest.DatabaseOn(t, server)}
+	s.play(t, nodeTests(t, "test/program/*.test.js"))
 }

@@ -4,10 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -17,39 +13,11 @@ import (
 // TestOdooBehindNginxAsThePageSays runs nginx with what docs/odoo.md shows.
 func TestOdooBehindNginxAsThePageSays(t *testing.T) {
 	t.Parallel()
-	nginx := "/usr/sbin/nginx" // not on every user's PATH
-	needs(t, nginx)
-	page, err := os.ReadFile("../docs/odoo.md")
-	must(t, err)
-	blocks := regexp.MustCompile("(?s)```nginx\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("%d blocks of nginx's", len(blocks))
-	}
+	blocks := nginxBlocks(t, "../docs/odoo.md", 2)
 	s := serve(t, pgtest.Database(t), "--allowed-hosts", "shop.example")
-	inside := strings.TrimPrefix(s.httpURL, "http://")
-	location := strings.ReplaceAll(blocks[0][1], "127.0.0.1:8072", inside)
-	if !strings.Contains(location, inside) {
-		t.Fatal("the page leads elsewhere than to --http-addr's default")
-	}
-	free := listen(t)
-	outside := free.Addr().String()
-	free.Close()
-	folder := t.TempDir()
-	config := filepath.Join(folder, "nginx.conf")
-	must(t, os.WriteFile(config, fmt.Appendf(nil, `daemon off; master_process off; pid %[1]s/pid; error_log stderr;
-events {}
-http {
-    access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy;
-    fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-    %[2]s
-    server {
-        listen %[3]s; server_name shop.example;
-        %[4]s
-        location / { return 418; } # Odoo itself
-    }
-}
-`, folder, blocks[1][1], outside, location), 0o600))
-	begin(t, exec.Command(nginx, "-p", folder, "-c", config))
+	outside := vacant(t)
+	startNginx(t, fmt.Sprintf("%s\nserver { listen %s; server_name shop.example;\n%s\nlocation / { return 418; } # Odoo itself\n}",
+		blocks[1], outside, replaced(t, blocks[0], "127.0.0.1:8072", strings.TrimPrefix(s.httpURL, "http://"))))
 
 	ask := func(method, path, body string) (int, string) {
 		req, err := http.NewRequestWithContext(short(t), method, "http://"+outside+path, strings.NewReader(body))
