@@ -78,6 +78,19 @@ func TestJSONTokensArriveAsSentByEveryWayInAndOut(t *testing.T) {
 			Notifications []struct{ Message arrival }
 		}
 		must(t, json.Unmarshal(odoo.Result, &result))
+		socket := n.odooSocket(t)
+		socket.subscribe(-1, channel)
+		for given := 0; given < len(payloads); {
+			_, frame := socket.frame(t)
+			var notifications []struct{ Message arrival }
+			must(t, json.Unmarshal([]byte(frame), &notifications))
+			for _, got := range notifications {
+				if text := compact(t, string(got.Message.Payload)); given < len(payloads) && text != compact(t, payloads[given]) {
+					t.Errorf("Odoo's socket, from %s: want %.200s, got %.200s", channel, payloads[given], text)
+				}
+				given++
+			}
+		}
 		if len(result.Notifications) != len(payloads) {
 			t.Fatalf("Odoo: %d of %d", len(result.Notifications), len(payloads))
 		}
