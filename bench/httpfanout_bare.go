@@ -136,6 +136,13 @@ func (s *webStream) put(burst webBurst) error {
 	return s.write(burst)
 }
 
+// begin writes what comes before the first burst.
+func (s *webStream) begin(write func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return write()
+}
+
 // enter makes a stream known.
 func (b *bareWeb) enter(write func(webBurst) error) *webStream {
 	s := &webStream{write: write, plain: make(chan webBurst, 1)}
@@ -263,7 +270,8 @@ func (b *bareWeb) events(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	h.Add("Vary", "Accept")
 	s := b.enter(func(burst webBurst) error { return write(burst.events) })
-	if write([]byte("event: position\nid: 0\ndata: {\"last\":0}\n\n")) == nil { // the sink waits for it: nothing is sent yet
+	position := []byte("event: position\nid: 0\ndata: {\"last\":0}\n\n") // the sink waits for it: nothing is sent yet
+	if s.begin(func() error { return write(position) }) == nil {
 		b.serve(s, r.Context().Done())
 	}
 }
@@ -277,7 +285,8 @@ func (b *bareWeb) socket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	go func() { // net/http's own goroutine would keep what it has for a request
 		defer conn.Close()
-		if conn.WriteMessage(websocket.TextMessage, []byte(`{"notifications":[],"last":0}`)) == nil {
+		position := []byte(`{"notifications":[],"last":0}`)
+		if s.begin(func() error { return conn.WriteMessage(websocket.TextMessage, position) }) == nil {
 			b.serve(s, ctx.Done())
 		}
 	}()

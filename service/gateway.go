@@ -60,9 +60,10 @@ func (s *Service) newGateway() (*runtime.ServeMux, error) {
 // throughGateway answers a request, unless it returns a poll that waits.
 func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) *polling {
 	x := &exchange{in: in}
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
-	r.Body = exchangeBody{http.NoBody, x}
-	r.Method = http.MethodPost // the query of a GET has become a body
+	// The query of a GET has become a body, and of headers nothing is left to be read: the
+	// gateway would make metadata of them, at some cost.
+	plain := http.Request{Method: http.MethodPost, URL: r.URL, Header: http.Header{}, Body: exchangeBody{http.NoBody, x}}
+	r = plain.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	w.Header().Set("Cache-Control", "no-store")
 	mux.ServeHTTP(w, r)
 	return x.waiting
