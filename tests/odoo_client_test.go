@@ -3,14 +3,8 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"log"
-	"net/http/httptest"
-	"net/http/httputil"
-	neturl "net/url"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
@@ -31,21 +25,10 @@ func TestOdooClientMissesNothingOverRestarts(t *testing.T) {
 			at := start()
 			conn := sql(t, url)
 
-			// What stands before every server of Odoo: it answers 502 while there is none.
-			var target atomic.Pointer[neturl.URL]
-			moveTo := func(s *served) {
-				u, err := neturl.Parse(s.httpURL)
-				must(t, err)
-				target.Store(u)
-			}
+			frontURL, moveTo := odooFront(t)
 			moveTo(at)
-			proxy := httptest.NewServer(&httputil.ReverseProxy{
-				Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target.Load()) },
-				ErrorLog: log.New(io.Discard, "", 0),
-			})
-			defer proxy.Close()
 
-			cmd := exec.Command("node", "odoo_client.mjs", proxy.URL, fmt.Sprint(version))
+			cmd := exec.Command("node", "odoo_client.mjs", frontURL, fmt.Sprint(version))
 			cmd.Env = process.Environment()
 			stdin, err := cmd.StdinPipe()
 			must(t, err)

@@ -4,13 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
-	"net/http/httptest"
-	"net/http/httputil"
-	neturl "net/url"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/postbus/postbus/internal/postgres/embedded/pgtest"
@@ -28,21 +23,10 @@ func TestOdooWorkerMissesNothingOverRestarts(t *testing.T) {
 	at := start()
 	conn := sql(t, url)
 
-	// What stands before every server of Odoo: it answers 502 while there is none.
-	var target atomic.Pointer[neturl.URL]
-	moveTo := func(s *served) {
-		u, err := neturl.Parse(s.httpURL)
-		must(t, err)
-		target.Store(u)
-	}
+	frontURL, moveTo := odooFront(t)
 	moveTo(at)
-	proxy := httptest.NewServer(&httputil.ReverseProxy{
-		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target.Load()) },
-		ErrorLog: log.New(io.Discard, "", 0),
-	})
-	defer proxy.Close()
 
-	cmd := exec.Command("node", "--experimental-websocket", "odoo_worker.mjs", "ws"+strings.TrimPrefix(proxy.URL, "http"), "17.0-1", "first")
+	cmd := exec.Command("node", "--experimental-websocket", "odoo_worker.mjs", "ws"+strings.TrimPrefix(frontURL, "http"), "17.0-1", "first")
 	cmd.Env = process.Environment()
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
