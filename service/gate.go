@@ -45,8 +45,8 @@ func (g *gate) checkHost(r *http.Request) error {
 // and lets the pages of listed ones read the answers. It answers a preflight itself,
 // and says so.
 func (g *gate) checkOrigin(w http.ResponseWriter, r *http.Request) (done bool, err error) {
-	origins := r.Header.Values("Origin")
-	w.Header().Add("Vary", "Origin")
+	origins := r.Header["Origin"]
+	w.Header()["Vary"] = varyOrigin
 	if len(origins) == 0 {
 		return false, nil
 	}

@@ -19,7 +19,8 @@ import (
 // only the text, and a poll's shared notifications, each with its JSON, which a protobuf
 // response would copy.
 type exchange struct {
-	in      *incoming       // the request
+	request *http.Request   // as the client sent it
+	in      *incoming       // what it asks for
 	unread  error           // why it could not be read
 	batch   *dispatch.Batch // the answer of a poll
 	waiting *polling        // a poll that has none yet, to be answered behind the gateway
@@ -59,13 +60,12 @@ func (s *Service) newGateway() (*runtime.ServeMux, error) {
 
 // throughGateway answers a request, unless it returns a poll that waits.
 func throughGateway(mux *runtime.ServeMux, w http.ResponseWriter, r *http.Request, in *incoming) *polling {
-	x := &exchange{in: in}
+	x := &exchange{request: r, in: in}
 	// The query of a GET has become a body, and of headers nothing is left to be read: the
-	// gateway would make metadata of them, at some cost.
+	// gateway would make metadata of them, at some cost, as it would of a context that ends.
 	plain := http.Request{Method: http.MethodPost, URL: r.URL, Header: http.Header{}, Body: exchangeBody{http.NoBody, x}}
-	r = plain.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
-	w.Header().Set("Cache-Control", "no-store")
-	mux.ServeHTTP(w, r)
+	w.Header()["Cache-Control"] = noStore
+	mux.ServeHTTP(w, plain.WithContext(context.WithValue(context.Background(), exchangeKey{}, x)))
 	return x.waiting
 }
 
@@ -77,6 +77,7 @@ func (s *Service) gatewayError(ctx context.Context, _ *runtime.ServeMux, _ runti
 		if x.unread != nil {
 			err = x.unread
 		}
+		r = x.request
 	}
 	s.refuseHTTP(w, r, err)
 }
@@ -85,15 +86,22 @@ func (s *Service) gatewayRoutingError(_ context.Context, _ *runtime.ServeMux, _ 
 	s.refuseHTTP(w, r, errNotFound(r.URL.Path))
 }
 
-// inProcess is the service as the gateway calls it.
+// inProcess is the service as the gateway calls it, under the context of an exchange; the
+// client's is the request's.
 type inProcess struct {
 	postbusv1.UnimplementedBusServiceServer
 	s *Service
 }
 
+var errNoExchange = errors.New("call without an exchange")
+
 // Send implements BusServiceServer.
 func (p inProcess) Send(ctx context.Context, req *postbusv1.SendRequest) (*postbusv1.SendResponse, error) {
-	return p.s.Send(ctx, req)
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil, errNoExchange
+	}
+	return p.s.Send(x.request.Context(), req)
 }
 
 var errWaiting = errors.New("the poll has no answer yet")
@@ -103,9 +111,9 @@ var errWaiting = errors.New("the poll has no answer yet")
 func (p inProcess) Poll(ctx context.Context, req *postbusv1.PollRequest) (*postbusv1.PollResponse, error) {
 	x, ok := ctx.Value(exchangeKey{}).(*exchange)
 	if !ok {
-		return nil, errors.New("poll without an exchange")
+		return nil, errNoExchange
 	}
-	opened, err := p.s.openRequested(ctx, req)
+	opened, err := p.s.openRequested(x.request.Context(), req)
 	switch {
 	case err != nil:
 		return nil, err

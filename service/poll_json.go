@@ -59,9 +59,8 @@ func (s *Service) serveUnary(gateway *runtime.ServeMux, w http.ResponseWriter, r
 // request needs a deep stack for the headers.
 func writeAnswer(w http.ResponseWriter, r *http.Request, text []byte) {
 	h := w.Header()
-	h.Set("Content-Type", jsonType)
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(text)))
+	h["Content-Type"], h["Cache-Control"] = jsonTypes, noStore
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	if _, err := w.Write(text); err == nil { // nobody to tell if the caller is gone
 		sendOff(w, r)
 	}
