@@ -148,7 +148,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	if err := s.StopFast(ctx); err != nil {
 		return err
 	}
-	const attempts = 25
+	const attempts = 100 // 20 s
 	for attempt := 1; ; attempt++ {
 		err := s.launch(ctx)
 		if err == nil || attempt == attempts || !s.another(err) {
