@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,7 +124,7 @@ func serveWith(t *testing.T, cmd *exec.Cmd) *served {
 // listening is serveWith for a node that will not be healthy.
 func listening(t *testing.T, cmd *exec.Cmd) *served {
 	t.Helper()
-	cmd.Args = append(cmd.Args, process.ServingFlags()...)
+	cmd.Args = slices.Insert(cmd.Args, 2, process.ServingFlags()...) // behind the command: cmd's own win
 	s := &served{program: begin(t, cmd)}
 	at, err := s.Serving(patient(t))
 	must(t, err)

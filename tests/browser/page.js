@@ -47,13 +47,13 @@ export const fresh = () => `browser ${++channels}`; // for each test its own
 let browser;
 
 /** Opens a page of origin in a browser window of its own, without anything that another one left. */
-export async function open(t, from = origin) {
+export async function open(t, from = origin, options = {}) {
   browser ??= await chromium.launch({
     executablePath: '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync'],
   });
-  const context = await browser.newContext();
+  const context = await browser.newContext(options);
   t.after(() => context.close());
   const page = await context.newPage();
   await page.goto(from);
