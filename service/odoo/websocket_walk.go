@@ -97,15 +97,17 @@ func (s *socket) follow(ctx context.Context, channels []string) (err error) {
 }
 
 // start returns where a walk begins: where the client says, but not below what it was given,
-// and not above what was read for it. In between the channels that it had hold nothing; so
-// those that it adds begin at the last notification that it has.
+// and not above what was read for it: a last from there is believed no more than none. In
+// between the channels that it had hold nothing; so those that it adds begin at the last
+// notification that it has.
 func (s *socket) start(ctx context.Context) (bus.ID, error) {
 	at, asked := &s.at, s.at.asked
-	if asked.recent && at.given > 0 {
+	recent := asked.recent || at.opened && asked.id > at.read
+	if recent && at.given > 0 {
 		return at.given, nil
 	}
 	from := asked.id
-	if asked.recent {
+	if recent {
 		var err error
 		if from, err = s.recent.id(ctx); err != nil {
 			return 0, err

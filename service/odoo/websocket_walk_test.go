@@ -96,7 +96,7 @@ func (s *slowBus) Walk(ctx context.Context, w Walk) error {
 // TestOdooSocketBeginsBetweenWhatWasGivenAndWhatWasRead: of a walk that was given 5 and has read up
 // to 90.
 func TestOdooSocketBeginsBetweenWhatWasGivenAndWhatWasRead(t *testing.T) {
-	for last, want := range map[string]bus.ID{"0": 5, "-1": 5, "3": 5, "5": 5, "60": 60, "90": 90, "1000": 90} {
+	for last, want := range map[string]bus.ID{"0": 5, "-1": 5, "3": 5, "5": 5, "60": 60, "90": 90, "91": 5, "1000": 5} {
 		core := new(slowBus)
 		core.ready.Store(true)
 		core.give = dispatch.Batch{Notifications: []*bus.Notification{{ID: 5, JSON: "7"}}, Last: 5}
