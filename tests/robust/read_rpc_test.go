@@ -1,15 +1,15 @@
 package robust
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -17,11 +17,12 @@ import (
 )
 
 // cursor is the reader's after as a request has it.
-func (r *reader) cursor() *int64 {
-	if r.after == history.Absent {
+func (r *reader) cursor() *int64 { return cursorOf(r.after) }
+
+func cursorOf(after int64) *int64 {
+	if after == history.Absent {
 		return nil
 	}
-	after := r.after
 	return &after
 }
 
@@ -119,31 +120,8 @@ func (r *reader) jsonPoll(ctx context.Context, l *life) error {
 	return nil
 }
 
-func (r *reader) jsonStream(ctx context.Context, l *life) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	answer, err := r.ask(ctx, l, "/v1/subscribe", map[string]any{"heartbeat": fmt.Sprintf("%ds", int(heartbeat.Seconds()))})
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	lines := bufio.NewReader(answer.Body)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return err
-		}
-		response, err := responseOf(line)
-		if err != nil {
-			return err
-		}
-		if !r.take(ctx, response) {
-			return nil
-		}
-	}
-}
-
-// responseOf reads the JSON form of a response.
+// responseOf reads the JSON form of a response. A socket's ack is one that has a last alone.
+// An error has the status that gRPC would give.
 func responseOf(text []byte) (history.Response, error) {
 	var said struct {
 		Notifications []struct {
@@ -156,13 +134,20 @@ func responseOf(text []byte) (history.Response, error) {
 		}
 		Last  int64
 		Gap   *history.Gap
-		Error json.RawMessage
+		Ack   *struct{ Last int64 }
+		Error *struct {
+			Code            codes.Code
+			Reason, Message string
+		}
 	}
 	if err := json.Unmarshal(text, &said); err != nil {
-		return history.Response{}, fmt.Errorf("%.200q: %w", text, err)
+		return history.Response{}, fmt.Errorf("%w: %.200q: %w", errOdd, text, err)
 	}
 	if said.Error != nil {
-		return history.Response{}, errors.New(string(said.Error))
+		return history.Response{}, status.Errorf(said.Error.Code, "%s: %s", said.Error.Reason, said.Error.Message)
+	}
+	if said.Ack != nil {
+		said.Last = said.Ack.Last
 	}
 	response := history.Response{Last: said.Last, Gap: said.Gap, Notifications: []history.Notification{}}
 	for _, n := range said.Notifications {

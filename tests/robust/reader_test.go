@@ -2,25 +2,36 @@ package robust
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/postbus/postbus/tests/robust/history"
 )
 
 // The ways of reading.
 const (
-	grpcPoll   = "grpc poll"
-	jsonPoll   = "json poll"
-	grpcStream = "grpc stream"
-	jsonStream = "json stream"
-	sqlPoll    = "sql poll"
+	grpcPoll    = "grpc poll"
+	jsonPoll    = "json poll"
+	grpcStream  = "grpc stream"
+	jsonStream  = "json stream"
+	eventStream = "event stream"
+	webSocket   = "websocket"
+	sqlPoll     = "sql poll"
 )
 
-var ways = []string{grpcPoll, jsonPoll, grpcStream, jsonStream, sqlPoll}
+var (
+	polls   = []string{grpcPoll, jsonPoll}
+	streams = []string{grpcStream, jsonStream, eventStream, webSocket}
+	ways    = slices.Concat(polls, streams, []string{sqlPoll})
+)
 
 // A leg is one decision of a reader: where and how it reads next, and for how long.
 type leg struct {
@@ -31,6 +42,8 @@ type leg struct {
 	timeout   time.Duration // of a poll
 	max       int32
 	pause     time.Duration // before it
+	byURL     bool          // its URL says where it goes on; else an EventSource's header does, or a socket's first frame
+	changes   int           // of a socket's channels: one with so many messages; 0: none
 }
 
 // A reader is one chain: each leg goes on from the last of the one before.
@@ -42,6 +55,7 @@ type reader struct {
 	stall  time.Duration // the longest between two responses; 0: none
 	pinned *int          // the only node that it reads from
 
+	first   int64 // where its first leg began
 	after   int64
 	legs    int
 	begun   time.Duration // of the leg under way
@@ -58,6 +72,11 @@ func (r *reader) decide() leg {
 		timeout:   upTo(r.random, 1500*time.Millisecond),
 		max:       []int32{1, 7, 100, 1000}[r.random.IntN(4)],
 		pause:     upTo(r.random, r.traffic.away),
+		byURL:     chance(r.random, 50),
+		changes:   r.random.IntN(8),
+	}
+	if l.way == eventStream {
+		l.responses *= 10 // each event is one
 	}
 	if r.pinned != nil {
 		l.node, l.pause = *r.pinned, 0
@@ -79,7 +98,10 @@ func (r *reader) work(ctx context.Context) {
 			return
 		}
 		bounded, cancel := context.WithTimeout(ctx, l.lasts+2*time.Second)
-		if r.read(bounded, l) != nil {
+		if err := r.read(bounded, l); err != nil {
+			if hopeless(err) {
+				r.fail(fmt.Errorf("chain %s, leg %d (%s): %w", r.Name, r.legs, l.way, err))
+			}
 			rest(ctx, 20*time.Millisecond) // the node is away, or nothing came in time
 		}
 		cancel()
@@ -110,8 +132,25 @@ func (r *reader) read(ctx context.Context, l leg) error {
 		return r.jsonPoll(ctx, up)
 	case grpcStream:
 		return r.grpcStream(ctx, up)
+	case jsonStream:
+		return r.jsonStream(ctx, up)
+	case eventStream:
+		return r.eventStream(ctx, up)
 	}
-	return r.jsonStream(ctx, up)
+	return r.webSocket(ctx, up)
+}
+
+// errOdd is of an answer that no client of its kind understands, or comes back from.
+var errOdd = errors.New("odd")
+
+// hopeless reports whether err is of what no retry cures. Nothing that a reader asks for is.
+func hopeless(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.NotFound, codes.PermissionDenied, codes.Unimplemented:
+		return true
+	}
+	return errors.Is(err, errOdd) || websocket.IsCloseError(err, websocket.CloseProtocolError, websocket.CloseUnsupportedData,
+		websocket.CloseInvalidFramePayloadData, websocket.ClosePolicyViolation, websocket.CloseMessageTooBig)
 }
 
 // take writes a response down and moves the cursor. more says that a stream goes on.

@@ -135,19 +135,21 @@ func (r *run) readers(ctx context.Context, group *sync.WaitGroup) {
 		{name: "wanders-half", channels: half, ways: ways},
 		{name: "wanders-now", channels: all, ways: ways, after: history.Absent},
 		{name: "wanders-one", channels: all[:1], ways: ways, after: history.Absent},
-		{name: "polls", channels: half, ways: []string{grpcPoll, jsonPoll}},
-		{name: "polls-rare", channels: all[len(all)-1:], ways: []string{grpcPoll, jsonPoll}},
-		{name: "streams", channels: all, ways: []string{grpcStream, jsonStream}},
-		{name: "streams-many", channels: many, ways: []string{grpcStream, jsonStream}, after: history.Absent},
+		{name: "polls", channels: half, ways: polls},
+		{name: "polls-rare", channels: all[len(all)-1:], ways: polls},
+		{name: "streams", channels: all, ways: streams},
+		{name: "streams-many", channels: many, ways: streams, after: history.Absent},
 		{name: "sql", channels: all, ways: []string{sqlPoll}},
 		{name: "stalls", channels: all, ways: []string{grpcStream}, stall: 1500 * time.Millisecond},
 		{name: "stalls-briefly", channels: all, ways: []string{grpcStream}, stall: 300 * time.Millisecond},
 		{name: "stalls-half", channels: half, ways: []string{jsonStream}, stall: 300 * time.Millisecond},
+		{name: "stalls-events", channels: half, ways: []string{eventStream}, stall: 100 * time.Millisecond},
+		{name: "stalls-socket", channels: all, ways: []string{webSocket}, stall: 300 * time.Millisecond},
 	} {
 		r.reader(ctx, group, c)
 	}
 	for i := range r.traffic.stalling {
-		r.reader(ctx, group, reading{name: fmt.Sprintf("stalls-%d", i), channels: all, ways: []string{grpcStream, jsonStream}, stall: time.Second})
+		r.reader(ctx, group, reading{name: fmt.Sprintf("stalls-%d", i), channels: all, ways: streams, stall: time.Second})
 	}
 }
 
@@ -165,7 +167,7 @@ type reading struct {
 func (r *run) reader(ctx context.Context, group *sync.WaitGroup, c reading) {
 	reads := &reader{
 		run: r, Chain: history.Chain{Name: c.name, Channels: c.channels}, random: generator(r.seed, c.name),
-		ways: c.ways, after: c.after, stall: c.stall, pinned: c.pinned,
+		ways: c.ways, first: c.after, after: c.after, stall: c.stall, pinned: c.pinned,
 	}
 	r.record.Chain(reads.Chain)
 	group.Go(func() { reads.work(ctx) })

@@ -23,7 +23,7 @@ type waker struct {
 // wakes starts the one sender, and a reader on each node that stays there.
 func (r *run) wakes(sending, reads context.Context, senders, readers *sync.WaitGroup) {
 	for i, n := range r.nodes {
-		r.reader(reads, readers, reading{name: "listens-" + n.name, channels: r.channels(), ways: []string{grpcStream, jsonStream}, pinned: &i})
+		r.reader(reads, readers, reading{name: "listens-" + n.name, channels: r.channels(), ways: streams, pinned: &i})
 	}
 	a := author{name: "waker", random: generator(r.seed, "waker"), channels: r.channels(), habits: r.traffic}
 	w := &waker{sqlSender: &sqlSender{run: r, author: a}}

@@ -76,10 +76,15 @@ func TestSoundHistoriesKeepEveryPromise(t *testing.T) {
 	oldest := sound() // the reader asks for the oldest when retention has moved
 	oldest.Responses[5].Notifications = oldest.Responses[5].Notifications[1:]
 	oldest.Truth.TrimmedTo, oldest.Truth.Rows[1].Present = 2, false
+	opened := sound() // it is told where it begins, the oldest, before it is given anything
+	opened.Responses = slices.Insert(opened.Responses, 5, opened.Responses[4])
+	opened.Responses[5].Leg, opened.Responses[5].After = 2, 0
+	opened.Responses[6].Opens, opened.Responses[6].Notifications = false, oldest.Responses[5].Notifications
+	opened.Truth.TrimmedTo, opened.Truth.Rows[1].Present = 2, false
 	expired := sound() // a reader may come too late for a message with a ttl, not too early
 	expired.Responses[5].Return = at(16)
 	expired.Responses[5].Notifications = expired.Responses[5].Notifications[:2]
-	for name, h := range map[string]*history.History{"sound": sound(), "told": told, "oldest": oldest, "expired": expired} {
+	for name, h := range map[string]*history.History{"sound": sound(), "told": told, "oldest": oldest, "opened": opened, "expired": expired} {
 		for _, promise := range validate.Promises() {
 			if broken := promise.Broken(h); len(broken) > 0 {
 				t.Errorf("%s: %s: %q", name, promise.Name, broken)

@@ -15,7 +15,7 @@ type step struct {
 }
 
 // walk returns a chain's steps. A reader without a cursor begins where its first
-// response says, and one that asks for the oldest where retention has left it.
+// response says, and one at 0, which asks for the oldest, where retention has left it.
 func walk(h *history.History, chain string) []step {
 	var steps []step
 	at := history.Absent
@@ -27,7 +27,7 @@ func walk(h *history.History, chain string) []step {
 			at = begins(r)
 		}
 		from := at
-		if r.Opens && r.After == 0 {
+		if r.After == 0 {
 			from = min(begins(r), h.Truth.TrimmedTo)
 		}
 		if r.Gap != nil {
