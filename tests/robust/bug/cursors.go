@@ -59,5 +59,38 @@ func cursors() []Bug {
 			Old:  "	if m.marked {\n",
 			New:  "	if m.marked || len(m.sub.marked) > 0 {\n",
 		}},
+	}, {
+		Name:      "event-id-is-the-last",
+		Promise:   "G3",
+		Mistake:   "last is what to go on with, so it is the id of every event of a response",
+		Seen:      "an EventSource that breaks off within a response misses the rest of it",
+		Scenarios: []string{"calm"},
+		Edits: []Edit{{
+			File: "service/sse.go",
+			Old:  "		dst = appendID(dst, n.ID)\n",
+			New:  "		dst = appendID(dst, b.Last)\n",
+		}},
+	}, {
+		Name:      "url-before-last-event-id",
+		Promise:   "G3",
+		Mistake:   "Last-Event-ID is for who does not say after",
+		Seen:      "an EventSource that comes back gets everything since its page was opened again",
+		Scenarios: []string{"calm"},
+		Edits: []Edit{{
+			File: "service/sse.go",
+			Old:  "	if resumed != nil {",
+			New:  "	if resumed != nil && walking.after == nil {",
+		}},
+	}, {
+		Name:      "channels-change-from-now",
+		Promise:   "G3",
+		Mistake:   "who changes the channels of a socket without after wants what comes from now on, as anybody without after",
+		Seen:      "a WebSocket whose channels change misses what was on its way to it",
+		Scenarios: []string{"window"},
+		Edits: []Edit{{
+			File: "service/websocket_socket.go",
+			Old:  "	if k.open != nil && after == nil {\n",
+			New:  "	if k.open != nil && after == nil && f.removes {\n",
+		}},
 	}}
 }
