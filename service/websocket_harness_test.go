@@ -158,6 +158,16 @@ func (ws webSocket) ended(code int) {
 	}
 }
 
+// id reads one notification and returns its id.
+func (ws webSocket) id() int64 {
+	ws.t.Helper()
+	ids := ws.ids(1)
+	if len(ids) == 0 {
+		ws.t.FailNow()
+	}
+	return ids[0]
+}
+
 // ids reads count notifications and returns their ids.
 func (ws webSocket) ids(count int) (ids []int64) {
 	ws.t.Helper()

@@ -24,8 +24,8 @@ func TestSocketChannelsComeAndGo(t *testing.T) {
 	if at := ws.acked("1"); at != 0 {
 		t.Errorf("began at %d, want 0", at)
 	}
-	if ids := ws.ids(1); ids[0] != first {
-		t.Errorf("from the oldest on: %v, want %d", ids, first)
+	if got := ws.id(); got != first {
+		t.Errorf("from the oldest on: %d, want %d", got, first)
 	}
 	ws.say(`{"subscribe":{"channels":["a","b"],"heartbeat":"50s"}}`)
 	if at := ws.acked(""); at < second {
@@ -33,15 +33,15 @@ func TestSocketChannelsComeAndGo(t *testing.T) {
 	}
 	ws.beat()
 	third := n.send(t, jsonMessage("b", "3"))
-	if ids := ws.ids(1); ids[0] != third {
-		t.Errorf("got %v of the channel that was added, want %d", ids, third)
+	if got := ws.id(); got != third {
+		t.Errorf("got %d of the channel that was added, want %d", got, third)
 	}
 	ws.say(`{"unsubscribe":{"channels":["b","never subscribed to"]},"request":"3"}`)
 	ws.acked("3")
 	n.send(t, jsonMessage("b", "4"))
 	fifth := n.send(t, jsonMessage("a", "5"))
-	if ids := ws.ids(1); ids[0] != fifth {
-		t.Errorf("got %v, want %d: b was removed", ids, fifth)
+	if got := ws.id(); got != fifth {
+		t.Errorf("got %d, want %d: b was removed", got, fifth)
 	}
 	ws.say(`{"unsubscribe":{"channels":["a"]},"request":"4"}`)
 	if at := ws.acked("4"); at != fifth {
@@ -50,8 +50,8 @@ func TestSocketChannelsComeAndGo(t *testing.T) {
 	sixth := n.send(t, jsonMessage("a", "6"))
 	ws.say(`{"subscribe":{"channels":["a"],"after":%d},"request":"5"}`, fifth) // none are there: again it may say where
 	ws.acked("5")
-	if ids := ws.ids(1); ids[0] != sixth {
-		t.Errorf("got %v, want %d", ids, sixth)
+	if got := ws.id(); got != sixth {
+		t.Errorf("got %d, want %d", got, sixth)
 	}
 }
 
@@ -78,8 +78,8 @@ func TestSocketBeginsWithItsQuery(t *testing.T) {
 		t.Errorf("subprotocol %q", got)
 	}
 	ws := webSocket{t, conn}
-	if ids := ws.ids(1); ids[0] != id {
-		t.Errorf("got %v, want %d", ids, id)
+	if got := ws.id(); got != id {
+		t.Errorf("got %d, want %d", got, id)
 	}
 	ws.say(`{"subscribe":{"channels":["b"],"after":0},"request":"1"}`)
 	if said := ws.refused("1", service.ReasonInvalidField); !strings.Contains(said, "subscribe.after: 0, must be absent") {
@@ -127,8 +127,8 @@ func TestSocketRefusesFramesByNameAndStaysOpen(t *testing.T) {
 		}
 	}
 	id := n.send(t, jsonMessage("kept", "1"))
-	if ids := ws.ids(1); ids[0] != id {
-		t.Errorf("got %v, want %d", ids, id)
+	if got := ws.id(); got != id {
+		t.Errorf("got %d, want %d", got, id)
 	}
 	ws.say(`{"_trace":[{}],"subscribe":{"channels":["a"],"_x":1},"request":"%s"}`, strings.Repeat("r", 255))
 	ws.acked(strings.Repeat("r", 255))
