@@ -116,8 +116,8 @@ func TestTrimmedMessagesAreToldToASocket(t *testing.T) {
 	if got, want := ws.next(), fmt.Sprintf(`{"ack":{"request":"1","last":%d}}`, ids[2]); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	gaps := 0
-	for reached := int64(0); reached < kept; {
+	gaps, later := 0, int64(0)
+	for reached := int64(0); later == 0 || reached < later; {
 		var a answer
 		must(t, json.Unmarshal([]byte(ws.next()), &a))
 		if a.Gap != nil {
@@ -131,7 +131,9 @@ func TestTrimmedMessagesAreToldToASocket(t *testing.T) {
 				t.Errorf("id %d, behind %d gaps up to %d", got.ID, gaps, to)
 			}
 		}
-		reached = a.Last
+		if reached = a.Last; later == 0 && reached >= kept {
+			later = n.send(t, message("orders", "later"))[0].GetId()
+		}
 	}
 	if gaps != 1 {
 		t.Errorf("%d gaps", gaps)
