@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
+	"github.com/postbus/postbus/internal/jsonform"
 )
 
 // costs fails the test if f allocates more than a constant and a multiple of size.
@@ -33,6 +34,7 @@ func FuzzReadSubscribe(f *testing.F) {
 	for _, seed := range []string{
 		`{"channels":["a","b"],"after":"42","heartbeat":"20s"}`, `{"channels":["a"],"heartbeat":"1.5s","_":[]}`, `{"channels":"a"}`,
 		`{"channels":[[]]}`, `{"after":9223372036854775808}`, `{"heartbeat":"1e3s"}`, `{"channels":["\ud83d\ude00"]}`, `{"a":1}`,
+		`{"channels":["a","b","a"],"after":0}`, `{"channels":["\ud83d"]}`, `{"channels":["a"],"_":"\ud83d"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -47,6 +49,14 @@ func FuzzReadSubscribe(f *testing.F) {
 		}
 		if !json.Valid(data) || !utf8.Valid(data) {
 			t.Fatalf("accepted %q", data)
+		}
+		var sent struct{ Channels json.RawMessage }
+		var channels []string
+		if err := json.Unmarshal(data, &sent); err != nil {
+			t.Fatal(err)
+		}
+		if sent.Channels != nil && json.Unmarshal(sent.Channels, &channels) != nil || jsonform.HasLoneSurrogate(sent.Channels) || !slices.Equal(channels, req.Channels) {
+			t.Fatalf("%q became %q", data, req.Channels)
 		}
 		if w, err := s.walkingOf(&req); err != nil {
 			wantRefusal(t, err)
