@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -28,25 +30,25 @@ func rateColumns() []string { return []string{"messages/s", "CPU µs a message",
 
 // measure runs call by all callers and says what it gave and took. The CPU time is that
 // of client, servers and database together.
-func (l load) measure(ctx context.Context, m *meter, call func(ctx context.Context, caller int) error) (sample, error) {
+func (l load) measure(ctx context.Context, m *meter, call func(ctx context.Context, caller int) error) (compare.Sample, error) {
 	made, wall, err := hammer(ctx, l.callers, l.length, call)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	s, err := m.sample()
-	messages, spent := float64(made)*float64(l.size), s.cpu.total().Seconds()
-	s.figures = []float64{messages / wall.Seconds(), 1e6 * spent / messages, spent / s.wall.Seconds()}
+	messages, spent := float64(made)*float64(l.size), s.CPU.Total().Seconds()
+	s.Figures = []float64{messages / wall.Seconds(), 1e6 * spent / messages, spent / s.Wall.Seconds()}
 	return s, err
 }
 
 // calls measures Send at targets. Each caller goes round its connections, which are spread
 // over the targets.
-func (l load) calls(ctx context.Context, targets []string, servers []int, postmaster int) (sample, error) {
+func (l load) calls(ctx context.Context, targets []string, servers []int, postmaster int) (compare.Sample, error) {
 	clients := make([]postbusv1.BusServiceClient, max(min(conns, l.callers), len(targets)))
 	for i := range clients {
 		conn, err := dial(targets[i%len(targets)])
 		if err != nil {
-			return sample{}, err
+			return compare.Sample{}, err
 		}
 		defer conn.Close()
 		clients[i] = postbusv1.NewBusServiceClient(conn)
@@ -63,7 +65,7 @@ func (l load) calls(ctx context.Context, targets []string, servers []int, postma
 	}
 	m, err := meterAll(servers, postmaster)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	rounds := make([]int, l.callers) // of each caller, used by it alone
 	return l.measure(ctx, m, func(ctx context.Context, caller int) error {
@@ -80,4 +82,32 @@ func (l load) calls(ctx context.Context, targets []string, servers []int, postma
 // dial returns a connection to a gRPC server on this machine, with gRPC's defaults.
 func dial(target string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+}
+
+// hammer calls work from so many goroutines, again and again until length is over, and
+// returns how often in how long. Calls under way at the end count with their time.
+func hammer(ctx context.Context, workers int, length time.Duration, work func(ctx context.Context, worker int) error) (calls int64, wall time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, length+time.Minute)
+	defer cancel()
+	counts := make([]int64, workers)
+	group, ctx := errgroup.WithContext(ctx)
+	began := time.Now()
+	for worker := range workers {
+		group.Go(func() error {
+			n := int64(0)
+			for time.Since(began) < length {
+				if err := work(ctx, worker); err != nil {
+					return err
+				}
+				n++
+			}
+			counts[worker] = n
+			return nil
+		})
+	}
+	err = group.Wait()
+	for _, n := range counts {
+		calls += n
+	}
+	return calls, time.Since(began), err
 }

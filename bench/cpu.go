@@ -11,28 +11,20 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // clockTick is the unit of the times in /proc/PID/stat: USER_HZ, which is 100 on every
 // Linux that Go runs on.
 const clockTick = 10 * time.Millisecond
 
-// A usage is CPU time, user and system, by who spent it.
-type usage struct {
-	client   time.Duration // this process
-	server   time.Duration // the server under test, or the servers
-	database time.Duration // all of PostgreSQL's processes
-}
-
-// total returns what all of them spent together.
-func (u usage) total() time.Duration { return u.client + u.server + u.database }
-
 // A meter measures what is spent from its begin on.
 type meter struct {
 	servers    []int // process numbers
 	postmaster int   // process number; 0: there is none
 	began      time.Time
-	before     usage
+	before     compare.Usage
 }
 
 // newMeter begins to measure one server; 0: there is none.
@@ -53,33 +45,33 @@ func meterAll(servers []int, postmaster int) (*meter, error) {
 }
 
 // sample returns what was spent since the begin, with figures beside it.
-func (m *meter) sample(figures ...float64) (sample, error) {
+func (m *meter) sample(figures ...float64) (compare.Sample, error) {
 	wall := time.Since(m.began)
 	now, err := m.read()
-	return sample{figures, wall, usage{
-		client:   now.client - m.before.client,
-		server:   now.server - m.before.server,
-		database: now.database - m.before.database,
+	return compare.Sample{Figures: figures, Wall: wall, CPU: compare.Usage{
+		Client:   now.Client - m.before.Client,
+		Server:   now.Server - m.before.Server,
+		Database: now.Database - m.before.Database,
 	}}, err
 }
 
-func (m *meter) read() (usage, error) {
-	var u usage
+func (m *meter) read() (compare.Usage, error) {
+	var u compare.Usage
 	var self syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
 		return u, fmt.Errorf("getrusage: %w", err)
 	}
-	u.client = time.Duration(self.Utime.Nano() + self.Stime.Nano())
+	u.Client = time.Duration(self.Utime.Nano() + self.Stime.Nano())
 	for _, server := range m.servers {
 		stat, err := readStat(strconv.Itoa(server))
 		if err != nil {
 			return u, err
 		}
-		u.server += stat.own
+		u.Server += stat.own
 	}
 	if m.postmaster != 0 {
 		var err error
-		if u.database, err = clusterCPU(m.postmaster); err != nil {
+		if u.Database, err = clusterCPU(m.postmaster); err != nil {
 			return u, err
 		}
 	}

@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -24,7 +24,7 @@ type shape struct{ readers, conns int }
 
 // fanout measures what a delivery costs when many read the same channel, beside a bare
 // grpc-go server that sends prepared bytes to the same streams.
-func (b *bench) fanout(ctx context.Context) (err error) {
+func fanout(ctx context.Context, b *bench) (err error) {
 	shapes := []shape{{100, 4}, {100, 100}, {1_000, 4}, {1_000, 1_000}, {10_000, 4}, {10_000, 10_000}}
 	if b.quick {
 		shapes = shapes[2:4]
@@ -32,14 +32,14 @@ func (b *bench) fanout(ctx context.Context) (err error) {
 	if err := needFiles(shapes[len(shapes)-1].conns); err != nil {
 		return err
 	}
-	r, err := b.newRig(ctx)
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	report := newFanoutReport(b.out)
 	for _, s := range shapes {
-		if err := b.fanoutShape(ctx, r, s, report); err != nil {
+		if err := fanoutShape(ctx, b, r, s, report); err != nil {
 			return fmt.Errorf("%d readers on %d connections: %w", s.readers, s.conns, err)
 		}
 	}
@@ -49,7 +49,7 @@ func (b *bench) fanout(ctx context.Context) (err error) {
 
 // fanoutShape measures one shape: all servers and all streams are open all the time, and
 // the variants take turns.
-func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanoutReport) (err error) {
+func fanoutShape(ctx context.Context, b *bench, r *rig, of shape, report *fanoutReport) (err error) {
 	n, err := startNode(ctx, b.program, r.nodeURL)
 	if err != nil {
 		return err
@@ -95,28 +95,31 @@ func (b *bench) fanoutShape(ctx context.Context, r *rig, of shape, report *fanou
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
 		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
-		rows, err := b.rounds(ctx, fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), []round{
-			{throughNode, func(ctx context.Context) (sample, error) {
+		e := compare.Experiment{Title: fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), Variants: []compare.Variant{
+			{Name: throughNode, Run: func(ctx context.Context) (compare.Sample, error) {
 				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
 				if err == nil && pace == 0 {
-					pace = s.wall * 5 / 4 / time.Duration(s.figures[burstCount])
+					pace = s.Wall * 5 / 4 / time.Duration(s.Figures[burstCount])
 				}
 				return s, err
 			}},
-			{bareStrict, func(ctx context.Context) (sample, error) {
+			{Name: bareStrict, Run: func(ctx context.Context) (compare.Sample, error) {
 				return bursts(ctx, other, sinks[1], size, pace, long, toBare("strict"))
 			}},
-			{barePlain, func(ctx context.Context) (sample, error) {
+			{Name: barePlain, Run: func(ctx context.Context) (compare.Sample, error) {
 				return bursts(ctx, other, sinks[1], size, pace, short, toBare("plain"))
 			}},
-			{sendsAlone, func(ctx context.Context) (sample, error) {
+			{Name: sendsAlone, Run: func(ctx context.Context) (compare.Sample, error) {
 				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))
 			}},
-		})
+		}}
+		all, err := e.Measure(ctx, b.fewer())
 		if err != nil {
 			return err
 		}
-		report.add(of, size, rows)
+		if err := report.add(of, size, all); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -142,7 +145,7 @@ const (
 // bursts sends burst after burst, each when every reader of to has got the one before and
 // not sooner than pace after it, until the server has spent so much CPU time. Without to
 // nobody reads.
-func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budget time.Duration, send func(context.Context) error) (s sample, err error) {
+func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budget time.Duration, send func(context.Context) error) (s compare.Sample, err error) {
 	var responses, spent float64
 	if to != nil {
 		if responses, err = to.responses(); err != nil {
@@ -192,7 +195,7 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 	if err != nil {
 		return s, err
 	}
-	s.figures[burstResponses], s.figures[burstSinkCPU] = responsesAfter-responses, spentAfter-spent
+	s.Figures[burstResponses], s.Figures[burstSinkCPU] = responsesAfter-responses, spentAfter-spent
 	return s, to.check()
 }
 
@@ -218,10 +221,5 @@ func (p processes) spent(m *meter, budget time.Duration) (bool, error) {
 		return true, nil
 	}
 	now, err := readStat(strconv.Itoa(p.server))
-	return now.own-m.before.server >= budget, err
-}
-
-// printSection writes what heads each section of the report.
-func printSection(out io.Writer, title, text string) {
-	fmt.Fprintf(out, "\n### %s\n\n%s\n", title, text)
+	return now.own-m.before.Server >= budget, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -23,8 +24,8 @@ const (
 )
 
 // growth measures what a message costs as everything around it grows tenfold.
-func (b *bench) growth(ctx context.Context) (err error) {
-	r, err := b.newRig(ctx)
+func growth(ctx context.Context, b *bench) (err error) {
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -33,24 +34,24 @@ func (b *bench) growth(ctx context.Context) (err error) {
 	if b.quick {
 		million = 100_000
 	}
-	t := &table{header: []string{
+	t := &compare.Table{Header: []string{
 		"what grows", "to", "cost of", "node: µs of CPU", "database: µs of CPU", "wall µs", "node: times the size before (goal: 1 a unit)", "database: times the size before",
 	}}
 	for _, g := range []growing{
-		{"subscribers of other channels", "a message to one reader", []int{100, 1_000, most}, b.otherSubscribers(r)},
-		{"subscribers of the same channel", "a message delivered", []int{100, 1_000, most}, b.sameSubscribers(r)},
-		{"channels, with a row of each and readers of up to 10,000", "a message sent", upTo(1_000, million), b.channels(r)},
-		{"rows, Send", "a message sent", upTo(10_000, million), b.rowsSent(r)},
-		{"rows, catching up", fmt.Sprintf("a page of %d messages", pageRows), upTo(10_000, million), b.rowsRead(r)},
-		{"nodes, a reader on each; their CPU together", "a message sent", []int{1, 2, 4, 10}, b.moreNodes(r)},
+		{"subscribers of other channels", "a message to one reader", []int{100, 1_000, most}, otherSubscribers(b, r)},
+		{"subscribers of the same channel", "a message delivered", []int{100, 1_000, most}, sameSubscribers(b, r)},
+		{"channels, with a row of each and readers of up to 10,000", "a message sent", upTo(1_000, million), channels(b, r)},
+		{"rows, Send", "a message sent", upTo(10_000, million), rowsSent(b, r)},
+		{"rows, catching up", fmt.Sprintf("a page of %d messages", pageRows), upTo(10_000, million), rowsRead(b, r)},
+		{"nodes, a reader on each; their CPU together", "a message sent", []int{1, 2, 4, 10}, moreNodes(b, r)},
 	} {
-		if err := b.grow(ctx, r, g, t); err != nil {
+		if err := grow(ctx, b, r, g, t); err != nil {
 			return err
 		}
 	}
-	printSection(b.out, "Growth", fmt.Sprintf("Messages of 200 bytes: one at a time to subscribers of the same channel, else %d in a call; the next call when what is read of the one before has come. "+
+	b.out.Section("Growth", fmt.Sprintf("Messages of 200 bytes: one at a time to subscribers of the same channel, else %d in a call; the next call when what is read of the one before has come. "+
 		"A node reads its tail while it waits for a commit, so that a slow disk costs it CPU time. All sizes of a thing are open at once, each on a database of its own, and take turns.", growthBatch))
-	t.print(b.out)
+	t.Print(b.out)
 	return nil
 }
 
@@ -63,7 +64,7 @@ func upTo(from, to int) (sizes []int) {
 }
 
 // start begins a point: a database with so many rows, and a node on it with a client.
-func (b *bench) start(ctx context.Context, r *rig, p *point, rows, channels int) (postbusv1.BusServiceClient, error) {
+func start(ctx context.Context, b *bench, r *rig, p *point, rows, channels int) (postbusv1.BusServiceClient, error) {
 	url, err := r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
 	if err != nil {
 		return nil, err
@@ -102,9 +103,9 @@ func (p *point) sink(ctx context.Context, channel string, readers, conns int) (*
 	return s, nil
 }
 
-func (b *bench) otherSubscribers(r *rig) func(context.Context, int, *point) error {
+func otherSubscribers(b *bench, r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := b.start(ctx, r, p, 0, 0)
+		bus, err := start(ctx, b, r, p, 0, 0)
 		if err != nil {
 			return err
 		}
@@ -119,9 +120,9 @@ func (b *bench) otherSubscribers(r *rig) func(context.Context, int, *point) erro
 	}
 }
 
-func (b *bench) sameSubscribers(r *rig) func(context.Context, int, *point) error {
+func sameSubscribers(b *bench, r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := b.start(ctx, r, p, 0, 0)
+		bus, err := start(ctx, b, r, p, 0, 0)
 		if err != nil {
 			return err
 		}
@@ -133,9 +134,9 @@ func (b *bench) sameSubscribers(r *rig) func(context.Context, int, *point) error
 	}
 }
 
-func (b *bench) channels(r *rig) func(context.Context, int, *point) error {
+func channels(b *bench, r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := b.start(ctx, r, p, size, size)
+		bus, err := start(ctx, b, r, p, size, size)
 		if err != nil {
 			return err
 		}
@@ -170,9 +171,9 @@ func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, d
 	return f.wait()
 }
 
-func (b *bench) rowsSent(r *rig) func(context.Context, int, *point) error {
+func rowsSent(b *bench, r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := b.start(ctx, r, p, size, rowChannels)
+		bus, err := start(ctx, b, r, p, size, rowChannels)
 		p.step = func(ctx context.Context) (int, error) {
 			return growthBatch, sendBurst(ctx, bus, "channel-7", growthBatch)
 		}
@@ -180,9 +181,9 @@ func (b *bench) rowsSent(r *rig) func(context.Context, int, *point) error {
 	}
 }
 
-func (b *bench) rowsRead(r *rig) func(context.Context, int, *point) error {
+func rowsRead(b *bench, r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := b.start(ctx, r, p, size, rowChannels)
+		bus, err := start(ctx, b, r, p, size, rowChannels)
 		p.step = func(ctx context.Context) (int, error) {
 			after, limit := rand.Int64N(int64(size)/2), int32(pageRows)
 			page, err := bus.Poll(ctx, &postbusv1.PollRequest{
@@ -198,7 +199,7 @@ func (b *bench) rowsRead(r *rig) func(context.Context, int, *point) error {
 	}
 }
 
-func (b *bench) moreNodes(r *rig) func(context.Context, int, *point) error {
+func moreNodes(b *bench, r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		url, err := r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // An ending is what has to be ended, the last first.
@@ -48,58 +50,58 @@ const (
 )
 
 // grow measures all sizes of one thing, in turns, and adds a row for each.
-func (b *bench) grow(ctx context.Context, r *rig, g growing, to *table) (err error) {
-	var rounds []round
-	var all ending
-	defer func() { err = errors.Join(err, all.end()) }()
+func grow(ctx context.Context, b *bench, r *rig, g growing, to *compare.Table) (err error) {
+	e := compare.Experiment{Title: "growth: " + g.name}
+	var opened ending
+	defer func() { err = errors.Join(err, opened.end()) }()
 	for _, size := range g.sizes {
 		p := &point{}
-		all.add(p.end)
+		opened.add(p.end)
 		if err := g.open(ctx, size, p); err != nil {
-			return fmt.Errorf("%s: %s: %w", g.name, number(size), err)
+			return fmt.Errorf("%s: %s: %w", g.name, compare.Number(size), err)
 		}
-		rounds = append(rounds, round{number(size), func(ctx context.Context) (sample, error) {
+		e.Variants = append(e.Variants, compare.Variant{Name: compare.Number(size), Run: func(ctx context.Context) (compare.Sample, error) {
 			return p.run(ctx, r, b.pick(700*time.Millisecond, 300*time.Millisecond))
 		}})
 	}
-	samples, err := b.rounds(ctx, "growth: "+g.name, rounds)
+	all, err := e.Measure(ctx, b.fewer())
 	if err != nil {
 		return fmt.Errorf("%s: %w", g.name, err)
 	}
 	for i, size := range g.sizes {
-		row := []string{g.name, number(size), g.unit}
+		row := []string{g.name, compare.Number(size), g.unit}
 		for cost := range wallCost + 1 {
-			row = append(row, spread(pluck(samples[number(size)], func(s sample) float64 { return s.figures[cost] })))
+			row = append(row, compare.Spread(all.Pluck(compare.Number(size), func(s compare.Sample) float64 { return s.Figures[cost] })))
 		}
 		for _, cost := range []int{nodeCost, databaseCost} {
 			if i == 0 {
 				row = append(row, "")
 				continue
 			}
-			row = append(row, spread(each(samples, func(run func(string) sample) float64 {
-				return run(number(size)).figures[cost] / run(number(g.sizes[i-1])).figures[cost]
+			row = append(row, compare.Spread(all.Each(func(run func(string) compare.Sample) float64 {
+				return run(compare.Number(size)).Figures[cost] / run(compare.Number(g.sizes[i-1])).Figures[cost]
 			})))
 		}
-		to.add(row...)
+		to.Add(row...)
 	}
 	return nil
 }
 
 // run takes steps until length is over.
-func (p *point) run(ctx context.Context, r *rig, length time.Duration) (sample, error) {
+func (p *point) run(ctx context.Context, r *rig, length time.Duration) (compare.Sample, error) {
 	before, err := p.cpu()
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	m, err := newMeter(0, r.postgres.PID())
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	units := 0
 	for steps := 0; steps < minBursts || time.Since(m.began) < length; steps++ {
 		n, err := p.step(ctx)
 		if err != nil {
-			return sample{}, fmt.Errorf("step %d: %w", steps+1, err)
+			return compare.Sample{}, fmt.Errorf("step %d: %w", steps+1, err)
 		}
 		units += n
 	}
@@ -108,9 +110,9 @@ func (p *point) run(ctx context.Context, r *rig, length time.Duration) (sample, 
 		return s, err
 	}
 	after, err := p.cpu()
-	s.cpu.server = after - before
+	s.CPU.Server = after - before
 	micros := func(d time.Duration) float64 { return d.Seconds() * 1e6 / float64(units) }
-	s.figures = []float64{nodeCost: micros(s.cpu.server), databaseCost: micros(s.cpu.database), wallCost: micros(s.wall)}
+	s.Figures = []float64{nodeCost: micros(s.CPU.Server), databaseCost: micros(s.CPU.Database), wallCost: micros(s.Wall)}
 	return s, err
 }
 

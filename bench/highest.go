@@ -47,5 +47,5 @@ func (r *route) highest(ctx context.Context, length time.Duration) (rate float64
 	if err != nil {
 		return 0, err
 	}
-	return s.figures[0], nil
+	return s.Figures[0], nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -19,7 +20,7 @@ const (
 
 // httpFanout measures what a delivery costs when many read the same channel by HTTP, each
 // on a connection of its own, beside a bare server that writes the same bytes.
-func (b *bench) httpFanout(ctx context.Context, over string) (err error) {
+func httpFanout(ctx context.Context, b *bench, over string) (err error) {
 	counts := []int{1_000, 5_000}
 	if b.quick {
 		counts = counts[:1]
@@ -27,14 +28,14 @@ func (b *bench) httpFanout(ctx context.Context, over string) (err error) {
 	if err := needFiles(counts[len(counts)-1]); err != nil {
 		return err
 	}
-	r, err := b.newRig(ctx)
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	report := newWebReport(b.out, over)
 	for _, readers := range counts {
-		if err := b.httpFanoutShape(ctx, r, readers, report); err != nil {
+		if err := httpFanoutShape(ctx, b, r, readers, report); err != nil {
 			return fmt.Errorf("%d readers: %w", readers, err)
 		}
 	}
@@ -44,7 +45,7 @@ func (b *bench) httpFanout(ctx context.Context, over string) (err error) {
 
 // httpFanoutShape measures so many readers: both servers and all readers are open all the time,
 // and the variants take turns.
-func (b *bench) httpFanoutShape(ctx context.Context, r *rig, readers int, report *webReport) (err error) {
+func httpFanoutShape(ctx context.Context, b *bench, r *rig, readers int, report *webReport) (err error) {
 	n, err := startNode(ctx, b.program, r.nodeURL)
 	if err != nil {
 		return err
@@ -90,27 +91,30 @@ func (b *bench) httpFanoutShape(ctx context.Context, r *rig, readers int, report
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
 		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
-		again := func(ctx context.Context) (sample, error) {
+		again := func(ctx context.Context) (compare.Sample, error) {
 			return bursts(ctx, other, sinks[1], size, pace, long, toBare)
 		}
-		rows, err := b.rounds(ctx, fmt.Sprintf("%s: %d readers, %d at a time", report.over, readers, size), []round{
-			{throughNode, func(ctx context.Context) (sample, error) {
+		e := compare.Experiment{Title: fmt.Sprintf("%s: %d readers, %d at a time", report.over, readers, size), Variants: []compare.Variant{
+			{Name: throughNode, Run: func(ctx context.Context) (compare.Sample, error) {
 				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
 				if err == nil && pace == 0 {
-					pace = s.wall * 5 / 4 / time.Duration(s.figures[burstCount])
+					pace = s.Wall * 5 / 4 / time.Duration(s.Figures[burstCount])
 				}
 				return s, err
 			}},
-			{bareServed, again},
-			{bareAgain, again},
-			{sendsAlone, func(ctx context.Context) (sample, error) {
+			{Name: bareServed, Run: again},
+			{Name: bareAgain, Run: again},
+			{Name: sendsAlone, Run: func(ctx context.Context) (compare.Sample, error) {
 				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))
 			}},
-		})
+		}}
+		all, err := e.Measure(ctx, b.fewer())
 		if err != nil {
 			return err
 		}
-		report.add(readers, size, rows)
+		if err := report.add(readers, size, all); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -2,23 +2,27 @@
 
 package main
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/postbus/postbus/bench/internal/compare"
+)
 
 // A webReport gathers the rows of httpfanout.
 type webReport struct {
-	out          *report
+	out          *compare.Report
 	over         string
-	rates, costs table
+	rates, costs compare.Table
 }
 
-func newWebReport(out *report, over string) *webReport {
+func newWebReport(out *compare.Report, over string) *webReport {
 	return &webReport{
 		out: out, over: over,
-		rates: table{header: []string{
+		rates: compare.Table{Header: []string{
 			"readers", "at a time", "Postbus: messages/CPU s", "net of the sends", "bare",
 			"Postbus / bare", "net / bare (goal ≥ 0.8)", "bare, again / bare",
 		}},
-		costs: table{header: []string{
+		costs: compare.Table{Header: []string{
 			"readers", "at a time", "bursts of Postbus", "messages a response: Postbus", "bare",
 			"wall s: Postbus", "bare", "CPU s: Postbus", "its client", "its database", "bare", "CPU ms a send without readers",
 		}},
@@ -26,17 +30,15 @@ func newWebReport(out *report, over string) *webReport {
 }
 
 // add adds what readers gave with bursts of size.
-func (f *webReport) add(readers, size int, samples map[string][]sample) {
+func (f *webReport) add(readers, size int, all compare.Runs) error {
 	node, net, bare := rate(throughNode), netOfSends, rate(bareServed)
-	name := []string{number(readers), number(size)}
-	f.rates.add(append(name,
-		spread(each(samples, node)), spread(each(samples, net)), spread(each(samples, bare)),
-		spread(ratioOf(samples, node, bare)), spread(ratioOf(samples, net, bare)), spread(ratioOf(samples, rate(bareAgain), bare)))...)
-	if goal, err := parseGoal("≥ 0.8"); err == nil {
-		f.out.add(fmt.Sprintf("Fan-out by %s: %s readers, %s at a time, Postbus net of the sends / bare server", f.over, name[0], name[1]),
-			goal[0], ratioOf(samples, net, bare))
-	}
-	f.costs.add(append(name, costsOf(samples, bareServed)...)...)
+	name := []string{compare.Number(readers), compare.Number(size)}
+	f.rates.Add(append(name,
+		compare.Spread(all.Each(node)), compare.Spread(all.Each(net)), compare.Spread(all.Each(bare)),
+		compare.Spread(ratioOf(all, node, bare)), compare.Spread(ratioOf(all, net, bare)), compare.Spread(ratioOf(all, rate(bareAgain), bare)))...)
+	f.costs.Add(append(name, costsOf(all, bareServed)...)...)
+	return f.out.Add(fmt.Sprintf("Fan-out by %s: %s readers, %s at a time, Postbus net of the sends / bare server", f.over, name[0], name[1]),
+		"≥ 0.8", ratioOf(all, net, bare))
 }
 
 // bareText says what the bare server does.
@@ -47,11 +49,11 @@ var bareText = map[string]string{
 }
 
 func (f *webReport) print() {
-	printSection(f.out, "Fan-out by "+f.over, "All readers read one channel, each on a connection of its own. A burst of messages of 200 bytes is sent in one call; "+
+	f.out.Section("Fan-out by "+f.over, "All readers read one channel, each on a connection of its own. A burst of messages of 200 bytes is sent in one call; "+
 		"the next one when every reader has got it, at the pace of the node, which is that of its database, for all. Delivered messages per second of CPU time of the server process alone; a run ends when that has spent its budget. "+
 		"Bare: "+bareText[f.over]+". "+
 		"Net: less the CPU time of as many sends to a channel without readers, measured in the same turns. Bare, again: against itself, which says what a difference means. "+
 		"The readers are another process. Each has got each message once: ids ascend, and the count is right.")
-	f.rates.print(f.out)
-	f.costs.print(f.out)
+	f.rates.Print(f.out)
+	f.costs.Print(f.out)
 }

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // idle measures what a node costs that nobody uses.
-func (b *bench) idle(ctx context.Context) (err error) {
-	r, err := b.newRig(ctx)
+func idle(ctx context.Context, b *bench) (err error) {
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -21,14 +23,14 @@ func (b *bench) idle(ctx context.Context) (err error) {
 	}
 	length := b.pick(30*time.Second, 5*time.Second)
 	const node, alone = "postbus serve", "PostgreSQL alone"
-	e := experiment{
-		title: "An idle node",
-		text:  fmt.Sprintf("No senders, no readers, for %s. All statements of the node are counted, in PostgreSQL's log. PostgreSQL alone has no node at all.", length),
-		columns: []string{
+	e := compare.Experiment{
+		Title: "An idle node",
+		Text:  fmt.Sprintf("No senders, no readers, for %s. All statements of the node are counted, in PostgreSQL's log. PostgreSQL alone has no node at all.", length),
+		Columns: []string{
 			"statements/s", "node: % of a core", "database: % of a core",
 		},
-		variants: []variant{
-			{node, "≤ 2/s, ≤ 1 %", func(ctx context.Context) (s sample, err error) {
+		Variants: []compare.Variant{
+			{Name: node, Goal: "≤ 2/s, ≤ 1 %", Run: func(ctx context.Context) (s compare.Sample, err error) {
 				n, err := startNode(ctx, b.program, r.nodeURL)
 				if err != nil {
 					return s, err
@@ -39,31 +41,31 @@ func (b *bench) idle(ctx context.Context) (err error) {
 				}
 				return r.still(ctx, length, n.process.pid())
 			}},
-			{alone, "", func(ctx context.Context) (sample, error) { return r.still(ctx, length, 0) }},
+			{Name: alone, Run: func(ctx context.Context) (compare.Sample, error) { return r.still(ctx, length, 0) }},
 		},
 	}
-	return e.perform(ctx, b.reps, b.out)
+	return e.Perform(ctx, b.reps, b.out)
 }
 
 // still does nothing for length and measures what happens all the same.
-func (r *rig) still(ctx context.Context, length time.Duration, server int) (sample, error) {
+func (r *rig) still(ctx context.Context, length time.Duration, server int) (compare.Sample, error) {
 	m, err := newMeter(server, r.postgres.PID())
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	before := r.statements.count.Load()
 	select {
 	case <-time.After(length):
 	case <-ctx.Done():
-		return sample{}, ctx.Err()
+		return compare.Sample{}, ctx.Err()
 	}
 	statements := r.statements.count.Load() - before
 	s, err := m.sample()
-	wall := s.wall.Seconds()
-	s.figures = []float64{
+	wall := s.Wall.Seconds()
+	s.Figures = []float64{
 		float64(statements) / wall,
-		100 * s.cpu.server.Seconds() / wall,
-		100 * s.cpu.database.Seconds() / wall,
+		100 * s.CPU.Server.Seconds() / wall,
+		100 * s.CPU.Database.Seconds() / wall,
 	}
 	return s, err
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // idleReps bounds the repetitions of idlers, which take a minute each.
@@ -63,41 +65,40 @@ func idleKinds() []idleKind {
 // idlers measures what readers cost that wait for nothing, by each way in. Every way has
 // a node and a database of its own, and all of them are watched at the same time: they
 // do next to nothing.
-func (b *bench) idlers(ctx context.Context) (err error) {
+func idlers(ctx context.Context, b *bench) (err error) {
 	if err := needFiles(streamCount); err != nil {
 		return err
 	}
-	r, err := b.newRig(ctx)
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	kinds := idleKinds()
-	samples := map[string][]sample{}
+	samples := compare.Runs{}
 	for rep := range min(b.reps, idleReps) {
-		if err := b.idleTogether(ctx, r, rep, kinds, samples); err != nil {
+		if err := idleTogether(ctx, b, r, rep, kinds, samples); err != nil {
 			return err
 		}
 	}
-	e := experiment{
-		title: "Idle readers",
-		text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Long-poll, lines, SSE and WebSockets have a connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
-			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", figure(streamCount), b.idleLength(), min(b.reps, idleReps)),
-		columns: []string{"KB a reader", "node: % of a core", "transactions/s", "s to open all"},
+	e := compare.Experiment{
+		Title: "Idle readers",
+		Text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Long-poll, lines, SSE and WebSockets have a connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
+			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", compare.Figure(streamCount), idleLength(b), min(b.reps, idleReps)),
+		Columns: []string{"KB a reader", "node: % of a core", "transactions/s", "s to open all"},
 	}
 	for _, kind := range kinds {
-		e.variants = append(e.variants, variant{name: kind.name, goal: kind.goal})
+		e.Variants = append(e.Variants, compare.Variant{Name: kind.name, Goal: kind.goal})
 	}
-	e.results(b.out, samples)
-	return b.out.judge(&e, samples)
+	return e.Report(b.out, samples)
 }
 
 // idleLength is one heartbeat.
-func (b *bench) idleLength() time.Duration { return b.pick(20*time.Second, 5*time.Second) }
+func idleLength(b *bench) time.Duration { return b.pick(20*time.Second, 5*time.Second) }
 
 // idleTogether opens all kinds, one after the other, watches them, and adds a sample to
 // each.
-func (b *bench) idleTogether(ctx context.Context, r *rig, rep int, kinds []idleKind, samples map[string][]sample) (err error) {
+func idleTogether(ctx context.Context, b *bench, r *rig, rep int, kinds []idleKind, samples compare.Runs) (err error) {
 	var watched []*watchedIdlers
 	defer func() {
 		for _, w := range watched {
@@ -106,7 +107,7 @@ func (b *bench) idleTogether(ctx context.Context, r *rig, rep int, kinds []idleK
 	}()
 	for i := range kinds {
 		kind := kinds[(i+rep)%len(kinds)]
-		w, err := b.openIdlers(ctx, r, fmt.Sprintf("idle-%d-%d", rep, i), kind)
+		w, err := openIdlers(ctx, b, r, fmt.Sprintf("idle-%d-%d", rep, i), kind)
 		if err != nil {
 			return fmt.Errorf("%s: %w", kind.name, err)
 		}
@@ -119,7 +120,7 @@ func (b *bench) idleTogether(ctx context.Context, r *rig, rep int, kinds []idleK
 		}
 	}
 	select {
-	case <-time.After(b.idleLength()):
+	case <-time.After(idleLength(b)):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -147,7 +148,7 @@ type watchedIdlers struct {
 }
 
 // openIdlers starts a node and the readers, and measures their memory.
-func (b *bench) openIdlers(ctx context.Context, r *rig, database string, kind idleKind) (w *watchedIdlers, err error) {
+func openIdlers(ctx context.Context, b *bench, r *rig, database string, kind idleKind) (w *watchedIdlers, err error) {
 	url, err := r.database(ctx, database)
 	if err != nil {
 		return nil, err
@@ -171,7 +172,7 @@ func (b *bench) openIdlers(ctx context.Context, r *rig, database string, kind id
 		return nil, err
 	}
 	if kind.gauge != "" {
-		err = n.until(ctx, "at "+figure(streamCount)+" readers", func() bool {
+		err = n.until(ctx, "at "+compare.Figure(streamCount)+" readers", func() bool {
 			open, err := n.metric(ctx, kind.gauge)
 			return err == nil && open >= streamCount
 		})
@@ -204,7 +205,7 @@ func (w *watchedIdlers) begin(ctx context.Context) (err error) {
 	return err
 }
 
-func (w *watchedIdlers) sample(ctx context.Context) (sample, error) {
+func (w *watchedIdlers) sample(ctx context.Context) (compare.Sample, error) {
 	s, err := w.meter.sample()
 	if err != nil {
 		return s, err
@@ -213,8 +214,8 @@ func (w *watchedIdlers) sample(ctx context.Context) (sample, error) {
 	if err != nil {
 		return s, err
 	}
-	wall := s.wall.Seconds()
-	s.figures = []float64{w.kilobytes, 100 * s.cpu.server.Seconds() / wall, (after - w.before) / wall, w.opening.Seconds()}
+	wall := s.Wall.Seconds()
+	s.Figures = []float64{w.kilobytes, 100 * s.CPU.Server.Seconds() / wall, (after - w.before) / wall, w.opening.Seconds()}
 	_, err = w.node.ask(ctx, http.MethodGet, "/readyz")
 	return s, err
 }

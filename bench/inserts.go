@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // writers is how many statements a node's writer keeps in flight
@@ -24,11 +26,11 @@ const (
 
 // inserts measures bare INSERTs of mean rows, in statements that commit by themselves. No
 // more are in flight than a node has, or than there are callers.
-func (l load) inserts(ctx context.Context, r *rig, mean float64) (sample, error) {
+func (l load) inserts(ctx context.Context, r *rig, mean float64) (compare.Sample, error) {
 	atOnce := min(writers, l.callers)
 	sessions, end, err := connect(ctx, r.plainURL, atOnce, insertMany)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	defer end()
 	most := int(mean) + 1
@@ -38,7 +40,7 @@ func (l load) inserts(ctx context.Context, r *rig, mean float64) (sample, error)
 	}
 	m, err := newMeter(0, r.postgres.PID())
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	var statements, stored atomic.Int64
 	_, wall, err := hammer(ctx, atOnce, l.length, func(ctx context.Context, writer int) error {
@@ -48,26 +50,26 @@ func (l load) inserts(ctx context.Context, r *rig, mean float64) (sample, error)
 		return err
 	})
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	s, err := m.sample()
-	rows, spent := float64(stored.Load()), s.cpu.total().Seconds()
-	s.figures = []float64{rows / wall.Seconds(), 1e6 * spent / rows, spent / s.wall.Seconds(), rows / float64(statements.Load())}
+	rows, spent := float64(stored.Load()), s.CPU.Total().Seconds()
+	s.Figures = []float64{rows / wall.Seconds(), 1e6 * spent / rows, spent / s.Wall.Seconds(), rows / float64(statements.Load())}
 	return s, err
 }
 
 // each measures a statement that stores one message and commits, in a session for each
 // caller.
-func (l load) each(ctx context.Context, address, statement string, server, postmaster int) (sample, error) {
+func (l load) each(ctx context.Context, address, statement string, server, postmaster int) (compare.Sample, error) {
 	sessions, end, err := connect(ctx, address, l.callers, statement)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	defer end()
 	body := payload()
 	m, err := newMeter(server, postmaster)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	l.size = 1
 	return l.measure(ctx, m, func(ctx context.Context, caller int) error {

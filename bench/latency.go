@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 const (
@@ -20,8 +22,8 @@ const (
 
 // latency measures the way of a message from a client's Send to a client's stream, at the
 // given rate a second.
-func (b *bench) latency(ctx context.Context, rate int) (err error) {
-	r, err := b.newRig(ctx)
+func latency(ctx context.Context, b *bench, rate int) (err error) {
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -63,12 +65,12 @@ func (b *bench) latency(ctx context.Context, rate int) (err error) {
 	if rate == idlePace {
 		reps = b.reps
 	}
-	return b.latencies(rate, one, two, hand).perform(ctx, reps, b.out)
+	return latencies(b, rate, one, two, hand).Perform(ctx, reps, b.out)
 }
 
 // latencies compares the routes.
-func (b *bench) latencies(rate int, one, two, hand *route) *experiment {
-	title, length := fmt.Sprintf("Latency at %s messages/s", figure(float64(rate))), b.pick(4*time.Second, 2*time.Second)
+func latencies(b *bench, rate int, one, two, hand *route) *compare.Experiment {
+	title, length := fmt.Sprintf("Latency at %s messages/s", compare.Figure(float64(rate))), b.pick(4*time.Second, 2*time.Second)
 	lastGoal, middleRatio, lastRatio := "", "", ""
 	switch rate {
 	case idlePace:
@@ -77,31 +79,31 @@ func (b *bench) latencies(rate int, one, two, hand *route) *experiment {
 	case halfOfHighest:
 		title = "Latency at half of the highest rate"
 	}
-	over := func(r *route) func(context.Context) (sample, error) {
-		return func(ctx context.Context) (sample, error) { return r.journeys(ctx, length) }
+	over := func(r *route) func(context.Context) (compare.Sample, error) {
+		return func(ctx context.Context) (compare.Sample, error) { return r.journeys(ctx, length) }
 	}
 	const byHand, p50, p90, p99 = "a loop by hand", 0, 1, 2
-	return &experiment{
-		title: title,
-		text: fmt.Sprintf("Messages of 200 bytes for %s, at random moments, none waiting for another: from the moment when it is to be sent to behind Recv of a stream in the same process, two connections. "+
+	return &compare.Experiment{
+		Title: title,
+		Text: fmt.Sprintf("Messages of 200 bytes for %s, at random moments, none waiting for another: from the moment when it is to be sent to behind Recv of a stream in the same process, two connections. "+
 			"The answer of Send comes after the commit, often after the message itself. Two nodes: sent to one, received from the other. "+
 			"The loop by hand, a process too, has the same hops and nothing else: unary gRPC, INSERT and NOTIFY, LISTEN, one SELECT, a gRPC stream. It loses a message whose id commits late.", length),
-		columns: []string{"p50 ms", "p90 ms", "p99 ms", "after the answer: p50 ms", "after the answer: p99 ms", "messages/s", "lost"},
-		variants: []variant{
-			{viaOne, lastGoal, over(one)},
-			{viaTwo, lastGoal, over(two)},
-			{byHand, "", over(hand)},
-			{viaAgain, "", over(one)},
+		Columns: []string{"p50 ms", "p90 ms", "p99 ms", "after the answer: p50 ms", "after the answer: p99 ms", "messages/s", "lost"},
+		Variants: []compare.Variant{
+			{Name: viaOne, Goal: lastGoal, Run: over(one)},
+			{Name: viaTwo, Goal: lastGoal, Run: over(two)},
+			{Name: byHand, Run: over(hand)},
+			{Name: viaAgain, Run: over(one)},
 		},
-		ratios: []ratio{
-			{"p50, Postbus / loop by hand", middleRatio, divide(viaOne, byHand, p50)},
-			{"p90, Postbus / loop by hand", "", divide(viaOne, byHand, p90)},
-			{"p99, Postbus / loop by hand", lastRatio, divide(viaOne, byHand, p99)},
-			{"p50, two nodes / loop by hand", middleRatio, divide(viaTwo, byHand, p50)},
-			{"p90, two nodes / loop by hand", "", divide(viaTwo, byHand, p90)},
-			{"p99, two nodes / loop by hand", lastRatio, divide(viaTwo, byHand, p99)},
-			{"p50, Postbus against itself", "", divide(viaAgain, viaOne, p50)},
-			{"p99, Postbus against itself", "", divide(viaAgain, viaOne, p99)},
+		Ratios: []compare.Ratio{
+			{Name: "p50, Postbus / loop by hand", Goal: middleRatio, Of: compare.Divide(viaOne, byHand, p50)},
+			{Name: "p90, Postbus / loop by hand", Of: compare.Divide(viaOne, byHand, p90)},
+			{Name: "p99, Postbus / loop by hand", Goal: lastRatio, Of: compare.Divide(viaOne, byHand, p99)},
+			{Name: "p50, two nodes / loop by hand", Goal: middleRatio, Of: compare.Divide(viaTwo, byHand, p50)},
+			{Name: "p90, two nodes / loop by hand", Of: compare.Divide(viaTwo, byHand, p90)},
+			{Name: "p99, two nodes / loop by hand", Goal: lastRatio, Of: compare.Divide(viaTwo, byHand, p99)},
+			{Name: "p50, Postbus against itself", Of: compare.Divide(viaAgain, viaOne, p50)},
+			{Name: "p99, Postbus against itself", Of: compare.Divide(viaAgain, viaOne, p99)},
 		},
 	}
 }

@@ -31,6 +31,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 func main() {
@@ -52,7 +54,7 @@ type bench struct {
 	quick   bool
 	folder  string // for what is built
 	program string // cmd/postbus, built
-	out     *report
+	out     *compare.Report
 }
 
 // pick returns the first length, or the second when the run is to be quick.
@@ -69,37 +71,37 @@ func (b *bench) fewer() int { return (b.reps + 1) / 2 }
 // A benchmark is one section of the report.
 type benchmark struct {
 	name string
-	run  func(*bench, context.Context) error
+	run  func(context.Context, *bench) error
 }
 
 func benchmarks() []benchmark {
 	var all []benchmark
 	for _, size := range []int{1, 100} {
 		for _, callers := range []int{1, 8, 64, 256} {
-			all = append(all, benchmark{fmt.Sprintf("send/%dx%d", callers, size), func(b *bench, ctx context.Context) error {
-				return b.send(ctx, callers, size)
+			all = append(all, benchmark{fmt.Sprintf("send/%dx%d", callers, size), func(ctx context.Context, b *bench) error {
+				return send(ctx, b, callers, size)
 			}})
 		}
 	}
 	for _, writers := range []int{1, 8, 32} {
-		all = append(all, benchmark{fmt.Sprintf("sql/%d", writers), func(b *bench, ctx context.Context) error {
-			return b.sql(ctx, writers)
+		all = append(all, benchmark{fmt.Sprintf("sql/%d", writers), func(ctx context.Context, b *bench) error {
+			return sql(ctx, b, writers)
 		}})
 	}
 	return append(all,
-		benchmark{"latency/30", func(b *bench, ctx context.Context) error { return b.latency(ctx, 30) }},
-		benchmark{"latency/1000", func(b *bench, ctx context.Context) error { return b.latency(ctx, 1000) }},
-		benchmark{"latency/half", func(b *bench, ctx context.Context) error { return b.latency(ctx, halfOfHighest) }},
-		benchmark{"streams", (*bench).streams},
-		benchmark{"idle", (*bench).idle},
-		benchmark{"fanout", (*bench).fanout},
-		benchmark{"httpfanout/SSE", func(b *bench, ctx context.Context) error { return b.httpFanout(ctx, overEvents) }},
-		benchmark{"httpfanout/WebSocket", func(b *bench, ctx context.Context) error { return b.httpFanout(ctx, overSockets) }},
-		benchmark{"httpfanout/long-poll", func(b *bench, ctx context.Context) error { return b.httpFanout(ctx, overPolls) }},
-		benchmark{"pollqueries", (*bench).pollQueries},
-		benchmark{"idlers", (*bench).idlers},
-		benchmark{"growth", (*bench).growth},
-		benchmark{"readers", (*bench).manyReaders},
+		benchmark{"latency/30", func(ctx context.Context, b *bench) error { return latency(ctx, b, 30) }},
+		benchmark{"latency/1000", func(ctx context.Context, b *bench) error { return latency(ctx, b, 1000) }},
+		benchmark{"latency/half", func(ctx context.Context, b *bench) error { return latency(ctx, b, halfOfHighest) }},
+		benchmark{"streams", streams},
+		benchmark{"idle", idle},
+		benchmark{"fanout", fanout},
+		benchmark{"httpfanout/SSE", func(ctx context.Context, b *bench) error { return httpFanout(ctx, b, overEvents) }},
+		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *bench) error { return httpFanout(ctx, b, overSockets) }},
+		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *bench) error { return httpFanout(ctx, b, overPolls) }},
+		benchmark{"pollqueries", pollQueries},
+		benchmark{"idlers", idlers},
+		benchmark{"growth", growth},
+		benchmark{"readers", manyReaders},
 	)
 }
 
@@ -158,13 +160,13 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		}
 		return nil
 	}
-	b := &bench{reps: *reps, length: *length, quick: *quick, out: &report{Writer: out}}
-	return b.runMatching(ctx, only)
+	b := &bench{reps: *reps, length: *length, quick: *quick, out: &compare.Report{Writer: out}}
+	return runMatching(ctx, b, only)
 }
 
 // runMatching runs benchmarks one after the other. One that fails says so in the report,
 // and the others are run all the same.
-func (b *bench) runMatching(ctx context.Context, only *regexp.Regexp) (err error) {
+func runMatching(ctx context.Context, b *bench, only *regexp.Regexp) (err error) {
 	var chosen []benchmark
 	for _, each := range benchmarks() {
 		if only.MatchString(each.name) {
@@ -186,18 +188,18 @@ func (b *bench) runMatching(ctx context.Context, only *regexp.Regexp) (err error
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), runtime.Version(), b.reps, b.fewer())
 	var failures []error
 	for _, each := range chosen {
-		b.out.benchmark = each.name
+		b.out.Benchmark = each.name
 		began := time.Now()
-		if err := each.run(b, ctx); err != nil {
+		if err := each.run(ctx, b); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", each.name, err))
-			fmt.Fprintf(b.out, "\n**%s failed:** %s\n", each.name, oneLine(err))
+			b.out.Failed(err)
 		}
 		if ctx.Err() != nil {
 			break
 		}
 		fmt.Fprintf(os.Stderr, "%s took %s\n", each.name, time.Since(began).Round(time.Second))
 	}
-	b.out.summary()
+	b.out.Summary()
 	return errors.Join(failures...)
 }
 

@@ -30,9 +30,9 @@ jetstream {
 }
 `
 
-// natsServer builds the nats-server of our go.mod, unless that has been done.
-func (b *bench) natsServer(ctx context.Context) (string, error) {
-	program := filepath.Join(b.folder, "nats-server")
+// natsServer builds the nats-server of our go.mod into folder, unless that has been done.
+func natsServer(ctx context.Context, folder string) (string, error) {
+	program := filepath.Join(folder, "nats-server")
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}

@@ -9,12 +9,13 @@ import (
 	"math"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
 // pollQueries counts what a message on a channel with many long-polls asks of the database.
-func (b *bench) pollQueries(ctx context.Context) (err error) {
-	r, err := b.newRig(ctx)
+func pollQueries(ctx context.Context, b *bench) (err error) {
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (b *bench) pollQueries(ctx context.Context) (err error) {
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
 	const count = 10
-	messages := func(ctx context.Context, send func(context.Context) error) (s sample, err error) {
+	messages := func(ctx context.Context, send func(context.Context) error) (s compare.Sample, err error) {
 		m, err := newMeter(n.process.pid(), r.postgres.PID())
 		if err != nil {
 			return s, err
@@ -58,27 +59,27 @@ func (b *bench) pollQueries(ctx context.Context) (err error) {
 		}
 		return m.sample(total / count)
 	}
-	crowd, nobody := number(readers)+" long-polls", "nobody"
-	e := experiment{
-		title: "A message for " + crowd,
-		text: fmt.Sprintf("%d messages, each sent when all polls wait and the node sleeps. All statements of the node are counted, in PostgreSQL's log, until the polls wait again and the node sleeps again: "+
+	crowd, nobody := compare.Number(readers)+" long-polls", "nobody"
+	e := compare.Experiment{
+		Title: "A message for " + crowd,
+		Text: fmt.Sprintf("%d messages, each sent when all polls wait and the node sleeps. All statements of the node are counted, in PostgreSQL's log, until the polls wait again and the node sleeps again: "+
 			"those of the Send and of the tail are there without readers, too.", count),
-		columns: []string{"statements a message"},
-		variants: []variant{
-			{crowd, "", func(ctx context.Context) (sample, error) {
+		Columns: []string{"statements a message"},
+		Variants: []compare.Variant{
+			{Name: crowd, Run: func(ctx context.Context) (compare.Sample, error) {
 				return messages(ctx, func(ctx context.Context) error {
 					return sink.burst(ctx, 1, func(ctx context.Context) error { return sendBurst(ctx, bus, fanoutChannel, 1) })
 				})
 			}},
-			{nobody, "", func(ctx context.Context) (sample, error) {
+			{Name: nobody, Run: func(ctx context.Context) (compare.Sample, error) {
 				return messages(ctx, func(ctx context.Context) error { return sendBurst(ctx, bus, "nobody", 1) })
 			}},
 		},
-		ratios: []ratio{{"statements a message for the polls alone", "≤ 1", func(figures map[string][]float64) float64 {
-			return math.Max(0, at(figures, crowd, 0)-at(figures, nobody, 0))
+		Ratios: []compare.Ratio{{Name: "statements a message for the polls alone", Goal: "≤ 1", Of: func(figures map[string][]float64) float64 {
+			return math.Max(0, compare.At(figures, crowd, 0)-compare.At(figures, nobody, 0))
 		}}},
 	}
-	return e.perform(ctx, b.fewer(), b.out)
+	return e.Perform(ctx, b.fewer(), b.out)
 }
 
 // statementsOf returns how many statements the database is asked from the time that the

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -16,38 +17,38 @@ import (
 const crowdConns = 100
 
 // manyReaders measures slow readers and crowds of readers.
-func (b *bench) manyReaders(ctx context.Context) (err error) {
-	r, err := b.newRig(ctx)
+func manyReaders(ctx context.Context, b *bench) (err error) {
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	if err := b.slowReader(ctx, r); err != nil {
+	if err := slowReader(ctx, b, r); err != nil {
 		return fmt.Errorf("a stalled reader: %w", err)
 	}
-	return b.crowds(ctx, r)
+	return crowds(ctx, b, r)
 }
 
 // crowds measures 10,000 readers of one channel, and as many on a hundredth of a million.
-func (b *bench) crowds(ctx context.Context, r *rig) error {
+func crowds(ctx context.Context, b *bench, r *rig) error {
 	channels := 1_000_000
 	if b.quick {
 		channels = 100_000
 	}
 	const one = "of one channel"
-	scattered := fmt.Sprintf("each of its own of %s channels", number(channels))
-	e := experiment{
-		title: number(most) + " readers",
-		text: fmt.Sprintf("Over %d connections. Of one channel: %d messages at a time, and every reader has got each once. Of many: every channel has a row, "+
+	scattered := fmt.Sprintf("each of its own of %s channels", compare.Number(channels))
+	e := compare.Experiment{
+		Title: compare.Number(most) + " readers",
+		Text: fmt.Sprintf("Over %d connections. Of one channel: %d messages at a time, and every reader has got each once. Of many: every channel has a row, "+
 			"%d messages at a time go to as many channels drawn at random, and half of them to channels that are read; all of those came. "+
 			"The node is new each time; memory is resident, after a forced collection, before the first message and behind the last.", crowdConns, growthBatch, growthBatch),
-		columns: []string{"µs of CPU a delivery", "µs of CPU a message sent", "deliveries/s", "MB before", "MB after"},
-		variants: []variant{
-			{one, "", func(ctx context.Context) (sample, error) { return b.crowd(ctx, r, fanoutChannel, 0) }},
-			{scattered, "", func(ctx context.Context) (sample, error) { return b.crowd(ctx, r, "channel-%d", channels) }},
+		Columns: []string{"µs of CPU a delivery", "µs of CPU a message sent", "deliveries/s", "MB before", "MB after"},
+		Variants: []compare.Variant{
+			{Name: one, Run: func(ctx context.Context) (compare.Sample, error) { return crowd(ctx, b, r, fanoutChannel, 0) }},
+			{Name: scattered, Run: func(ctx context.Context) (compare.Sample, error) { return crowd(ctx, b, r, "channel-%d", channels) }},
 		},
 	}
-	return e.perform(ctx, min(b.reps, crowdReps), b.out)
+	return e.Perform(ctx, min(b.reps, crowdReps), b.out)
 }
 
 // crowdReps bounds the repetitions of crowds, each with a new node.
@@ -55,7 +56,7 @@ const crowdReps = 2
 
 // crowd measures readers of channel on a new node. channels says how many there are, each
 // with a row; 0: one.
-func (b *bench) crowd(ctx context.Context, r *rig, channel string, channels int) (s sample, err error) {
+func crowd(ctx context.Context, b *bench, r *rig, channel string, channels int) (s compare.Sample, err error) {
 	p := &point{}
 	defer func() { err = errors.Join(err, p.end()) }()
 	url := r.nodeURL
@@ -110,8 +111,8 @@ func (b *bench) crowd(ctx context.Context, r *rig, channel string, channels int)
 	}
 	delivered = sink.delivered - delivered
 	after, err := n.resident(ctx)
-	cpu := s.cpu.server.Seconds() * 1e6
-	s.figures = []float64{cpu / float64(delivered), cpu / float64(sent), float64(delivered) / s.wall.Seconds(), before / 1e6, after / 1e6}
+	cpu := s.CPU.Server.Seconds() * 1e6
+	s.Figures = []float64{cpu / float64(delivered), cpu / float64(sent), float64(delivered) / s.Wall.Seconds(), before / 1e6, after / 1e6}
 	return s, err
 }
 

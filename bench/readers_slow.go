@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -38,8 +39,8 @@ type slowScene struct {
 }
 
 // slowReader measures whether a reader that stalls is felt by the others.
-func (b *bench) slowReader(ctx context.Context, r *rig) (err error) {
-	s, err := b.openSlowScene(ctx, r)
+func slowReader(ctx context.Context, b *bench, r *rig) (err error) {
+	s, err := openSlowScene(ctx, b, r)
 	if err != nil {
 		return err
 	}
@@ -49,34 +50,33 @@ func (b *bench) slowReader(ctx context.Context, r *rig) (err error) {
 	}
 	const without, with = "all read", "one stalls"
 	length := b.pick(10*time.Second, 8*time.Second)
-	run := func(stalled bool, length time.Duration) func(context.Context) (sample, error) {
-		return func(ctx context.Context) (sample, error) { return s.run(ctx, r, stalled, length) }
+	run := func(stalled bool, length time.Duration) func(context.Context) (compare.Sample, error) {
+		return func(ctx context.Context) (compare.Sample, error) { return s.run(ctx, r, stalled, length) }
 	}
-	e := experiment{
-		title: "A stalled reader among 1,000",
-		text: fmt.Sprintf("%s streams on %d connections, and one more on its own that gives no flow control window back while it stalls; %d messages of 1 KB a second at random moments, "+
+	e := compare.Experiment{
+		Title: "A stalled reader among 1,000",
+		Text: fmt.Sprintf("%s streams on %d connections, and one more on its own that gives no flow control window back while it stalls; %d messages of 1 KB a second at random moments, "+
 			"for %s; latency from the moment a message was due to its arrival. The node's window has %s bytes, so that the stalled reader falls behind it. "+
 			"Memory: resident, after a forced collection, while it still stalls. Then it reads on: it has got each message once, in order, on the same stream.",
-			number(briskReaders), briskConns, slowPace, length, number(slowWindow)),
-		columns:  []string{"p50 ms", "p99 ms", "p99.9 ms", "node MB", "messages behind", "pages read", "s to catch up"},
-		variants: []variant{{without, "", run(false, length)}, {with, "p99 within the spread of all read", run(true, length)}},
-		ratios:   []ratio{{"p99, one stalls / all read", "", divide(with, without, 1)}},
+			compare.Number(briskReaders), briskConns, slowPace, length, compare.Number(slowWindow)),
+		Columns:  []string{"p50 ms", "p99 ms", "p99.9 ms", "node MB", "messages behind", "pages read", "s to catch up"},
+		Variants: []compare.Variant{{Name: without, Run: run(false, length)}, {Name: with, Goal: "p99 within the spread of all read", Run: run(true, length)}},
+		Ratios:   []compare.Ratio{{Name: "p99, one stalls / all read", Of: compare.Divide(with, without, 1)}},
 	}
-	if err := e.perform(ctx, min(b.reps, slowReps), b.out); err != nil || b.quick {
+	if err := e.Perform(ctx, min(b.reps, slowReps), b.out); err != nil || b.quick {
 		return err
 	}
-	e.title, e.text, e.ratios = "One that stalls for a minute", "The same once more.", nil
-	e.variants = []variant{{with, "", nil}}
+	e.Title, e.Text, e.Ratios = "One that stalls for a minute", "The same once more.", nil
+	e.Variants = []compare.Variant{{Name: with, Run: nil}}
 	minute, err := s.run(ctx, r, true, time.Minute)
 	if err != nil {
 		return err
 	}
-	e.results(b.out, map[string][]sample{with: {minute}})
-	return nil
+	return e.Report(b.out, compare.Runs{with: {minute}})
 }
 
 // openSlowScene starts the node and opens all streams.
-func (b *bench) openSlowScene(ctx context.Context, r *rig) (s *slowScene, err error) {
+func openSlowScene(ctx context.Context, b *bench, r *rig) (s *slowScene, err error) {
 	s = &slowScene{caught: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
@@ -116,22 +116,22 @@ func (s *slowScene) arrived(reader, notifications int) {
 }
 
 // run sends for length, while the slow reader reads or not, and then lets it catch up.
-func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.Duration) (sample, error) {
+func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.Duration) (compare.Sample, error) {
 	m, err := newMeter(s.node.process.pid(), r.postgres.PID())
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	p := newPhase(s.sent, length)
 	s.phase.Store(p)
 	if err := s.slow.conns[0].stall(stalled); err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	if err := p.send(ctx, s.bus); err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	s.sent += int64(len(p.due))
 	if err := s.await(ctx, p.done); err != nil {
-		return sample{}, fmt.Errorf("the brisk readers: %w", err)
+		return compare.Sample{}, fmt.Errorf("the brisk readers: %w", err)
 	}
 	result, err := m.sample()
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.D
 	if err != nil {
 		return result, err
 	}
-	result.figures = []float64{
+	result.Figures = []float64{
 		p.took.percentile(50), p.took.percentile(99), p.took.percentile(99.9),
 		memory / 1e6, float64(behind), pagesAfter - pages, took,
 	}

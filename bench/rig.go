@@ -30,7 +30,7 @@ type rig struct {
 
 // newRig starts a PostgreSQL. Checkpoints are as rare as settings can make them: one that
 // falls into one variant and not into another would be measured, too.
-func (b *bench) newRig(ctx context.Context) (*rig, error) {
+func newRig(ctx context.Context, b *bench) (*rig, error) {
 	r := &rig{program: b.program, statements: &statementLog{}}
 	var err error
 	r.postgres, err = embedded.Start(ctx, embedded.Options{

@@ -21,7 +21,7 @@ func TestRivalsStoreWhatTheyAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	t.Setenv("TMPDIR", t.TempDir())
-	natsServer, err := (&bench{folder: t.TempDir()}).natsServer(ctx)
+	natsServer, err := natsServer(ctx, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

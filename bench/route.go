@@ -6,13 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -44,22 +47,22 @@ type numbered struct {
 }
 
 // journeys sends at the rate for length and measures each message until it has come back.
-func (r *route) journeys(ctx context.Context, length time.Duration) (sample, error) {
+func (r *route) journeys(ctx context.Context, length time.Duration) (compare.Sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, length+time.Minute)
 	defer cancel()
 	for _, n := range r.nodes {
 		if err := n.untilAsleep(ctx); err != nil {
-			return sample{}, err
+			return compare.Sample{}, err
 		}
 	}
 	sending, err := dial(r.from)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	defer sending.Close()
 	receiving, err := dial(r.to)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	defer receiving.Close()
 	channel := fmt.Sprintf("latency-%d", rand.Uint64())
@@ -67,11 +70,11 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (sample, err
 	defer stop()
 	stream, err := subscribe(reading, receiving, channel)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	m, err := meterAll(r.servers, r.postmaster)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	all := make([]journey, max(int(length.Seconds()*r.rate), 1))
 	received := make(chan struct{})
@@ -95,11 +98,11 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (sample, err
 		return nil
 	})
 	if err := group.Wait(); err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	figures, lost := timings(all)
 	if lost > 0 && !r.loses {
-		return sample{}, fmt.Errorf("%d of %d messages did not arrive within %s", lost, len(all), arrival)
+		return compare.Sample{}, fmt.Errorf("%d of %d messages did not arrive within %s", lost, len(all), arrival)
 	}
 	return m.sample(append(figures, float64(len(all))/all[len(all)-1].due.Seconds(), float64(lost))...)
 }
@@ -126,6 +129,18 @@ func timings(all []journey) (figures []float64, lost int) {
 		percentile(whole, 50), percentile(whole, 90), percentile(whole, 99),
 		percentile(rest, 50), percentile(rest, 99),
 	}, lost
+}
+
+// percentile returns the smallest of values that p percent of them do not exceed
+// (nearest rank: always one that was measured), for p above 0 and up to 100; NaN without
+// values.
+func percentile(values []float64, p float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
+	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
 // sendAtPace sends all, and does not wait for the answer of one before it sends the next.

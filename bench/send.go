@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // mainCallers is how many callers the goals beside gRPC and PostgreSQL alone are for.
@@ -18,7 +20,7 @@ func payload() string {
 }
 
 // send measures what Send gives to so many callers with so many messages a call.
-func (b *bench) send(ctx context.Context, callers, size int) (err error) {
+func send(ctx context.Context, b *bench, callers, size int) (err error) {
 	c := &sending{load: load{callers, size, b.length}, mean: 1}
 	reps := b.fewer()
 	if callers == mainCallers {
@@ -28,7 +30,7 @@ func (b *bench) send(ctx context.Context, callers, size int) (err error) {
 	if err := c.start(ctx, b); err != nil {
 		return err
 	}
-	return c.experiment(ctx, b).perform(ctx, reps, b.out)
+	return c.experiment(ctx, b).Perform(ctx, reps, b.out)
 }
 
 // A sending is what one comparison of Send needs.
@@ -44,7 +46,7 @@ type sending struct {
 
 func (c *sending) start(ctx context.Context, b *bench) error {
 	var err error
-	if c.rig, err = b.newRig(ctx); err != nil {
+	if c.rig, err = newRig(ctx, b); err != nil {
 		return err
 	}
 	c.atEnd(func() error { return c.rig.end(ctx) })
@@ -91,33 +93,33 @@ const (
 	viaRedis   = "e: Redis Streams"
 )
 
-func (c *sending) experiment(ctx context.Context, b *bench) *experiment {
+func (c *sending) experiment(ctx context.Context, b *bench) *compare.Experiment {
 	postmaster := c.rig.postgres.PID()
-	e := &experiment{
-		title: fmt.Sprintf("Send, %d a call, %s", c.size, plural(c.callers, "caller")),
-		text: fmt.Sprintf("%s on up to %d connections, %s of 200 bytes of JSON a call, for %s. Nobody reads. The CPU time a message is that of client, servers and database together. "+
+	e := &compare.Experiment{
+		Title: fmt.Sprintf("Send, %d a call, %s", c.size, plural(c.callers, "caller")),
+		Text: fmt.Sprintf("%s on up to %d connections, %s of 200 bytes of JSON a call, for %s. Nobody reads. The CPU time a message is that of client, servers and database together. "+
 			"a: an empty unary grpc-go server with the same requests and as many results, and INSERTs of as many rows as Postbus stored in a statement, over up to %d connections, into the same table of a database that nobody follows. "+
 			"b, c: a session for each caller, one message a transaction whatever the call; a session LISTENs. "+
 			"d: sync_interval always, one stream in files; 100 a call as an atomic batch, and with 64 callers as async publishes too, of which the better counts. e: appendonly yes, appendfsync always, a connection for each caller; 100 a call in one MULTI.",
 			plural(c.callers, "caller"), conns, plural(c.size, "message"), c.length, writers),
-		columns: append(rateColumns(), "rows a statement"),
-		variants: []variant{
-			{name: viaOne, run: func(ctx context.Context) (sample, error) {
+		Columns: append(rateColumns(), "rows a statement"),
+		Variants: []compare.Variant{
+			{Name: viaOne, Run: func(ctx context.Context) (compare.Sample, error) {
 				s, err := c.through(ctx, c.one)
 				if err == nil {
-					c.mean = s.figures[3]
+					c.mean = s.Figures[3]
 				}
 				return s, err
 			}},
-			{name: viaTwo, run: func(ctx context.Context) (sample, error) { return c.through(ctx, c.two...) }},
-			{name: grpcAlone, run: noRows(func(ctx context.Context) (sample, error) {
+			{Name: viaTwo, Run: func(ctx context.Context) (compare.Sample, error) { return c.through(ctx, c.two...) }},
+			{Name: grpcAlone, Run: noRows(func(ctx context.Context) (compare.Sample, error) {
 				return c.calls(ctx, []string{c.bare.addr}, []int{c.bare.process.pid()}, postmaster)
 			})},
-			{name: rowsAlone, run: func(ctx context.Context) (sample, error) { return c.inserts(ctx, c.rig, c.mean) }},
-			{name: eachInsert, run: noRows(func(ctx context.Context) (sample, error) {
+			{Name: rowsAlone, Run: func(ctx context.Context) (compare.Sample, error) { return c.inserts(ctx, c.rig, c.mean) }},
+			{Name: eachInsert, Run: noRows(func(ctx context.Context) (compare.Sample, error) {
 				return c.each(ctx, c.rig.plainURL, insertOne, 0, postmaster)
 			})},
-			{name: eachNotify, run: noRows(func(ctx context.Context) (s sample, err error) {
+			{Name: eachNotify, Run: noRows(func(ctx context.Context) (s compare.Sample, err error) {
 				stop, err := listen(ctx, c.rig.plainURL, "bench")
 				if err != nil {
 					return s, err
@@ -128,13 +130,13 @@ func (c *sending) experiment(ctx context.Context, b *bench) *experiment {
 		},
 	}
 	rivals := c.rivals(ctx, b, e)
-	e.variants = append(e.variants, variant{name: viaAgain, run: func(ctx context.Context) (sample, error) { return c.through(ctx, c.one) }})
-	e.ratios = c.ratios(rivals)
+	e.Variants = append(e.Variants, compare.Variant{Name: viaAgain, Run: func(ctx context.Context) (compare.Sample, error) { return c.through(ctx, c.one) }})
+	e.Ratios = c.ratios(rivals)
 	return e
 }
 
 // through measures Send at nodes, callers spread over all, and the rows of their statements.
-func (c *sending) through(ctx context.Context, nodes ...*node) (sample, error) {
+func (c *sending) through(ctx context.Context, nodes ...*node) (compare.Sample, error) {
 	var targets []string
 	var servers []int
 	for _, n := range nodes {
@@ -142,14 +144,14 @@ func (c *sending) through(ctx context.Context, nodes ...*node) (sample, error) {
 	}
 	before, err := storedBy(ctx, nodes)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	s, err := c.calls(ctx, targets, servers, c.rig.postgres.PID())
 	if err != nil {
 		return s, err
 	}
 	after, err := storedBy(ctx, nodes)
-	s.figures = append(s.figures, (after.messages-before.messages)/(after.batches-before.batches))
+	s.Figures = append(s.Figures, (after.messages-before.messages)/(after.batches-before.batches))
 	return s, err
 }
 

@@ -5,15 +5,17 @@ package main
 import (
 	"context"
 	"math"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // rivals adds the rivals to e, each way of each a variant, and returns the variants' names
 // by the rival's. One that cannot be started is a variant that says why. All ways of a
 // rival are compared with the callers of the main goals, its best elsewhere: many thousand
 // async publishes, each synced by itself, would take minutes.
-func (c *sending) rivals(ctx context.Context, b *bench, e *experiment) map[string][]string {
+func (c *sending) rivals(ctx context.Context, b *bench, e *compare.Experiment) map[string][]string {
 	nats := func() (*rival, error) {
-		program, err := b.natsServer(ctx)
+		program, err := natsServer(ctx, b.folder)
 		if err != nil {
 			return nil, err
 		}
@@ -21,9 +23,9 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *experiment) map[strin
 	}
 	redis := func() (*rival, error) { return startRedis(ctx, c.callers, c.size) }
 	names := map[string][]string{}
-	add := func(rival, name string, run func(context.Context) (sample, error)) {
+	add := func(rival, name string, run func(context.Context) (compare.Sample, error)) {
 		names[rival] = append(names[rival], name)
-		e.variants = append(e.variants, variant{name: name, run: noRows(run)})
+		e.Variants = append(e.Variants, compare.Variant{Name: name, Run: noRows(run)})
 	}
 	for _, each := range []struct {
 		name  string
@@ -31,7 +33,7 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *experiment) map[strin
 	}{{viaNATS, nats}, {viaRedis, redis}} {
 		r, err := each.start()
 		if err != nil {
-			add(each.name, each.name, func(context.Context) (sample, error) { return sample{}, rivalError{err} })
+			add(each.name, each.name, func(context.Context) (compare.Sample, error) { return compare.Sample{}, compare.RivalError{Why: err} })
 			continue
 		}
 		c.atEnd(r.end)
@@ -40,10 +42,10 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *experiment) map[strin
 			ways = ways[len(ways)-1:]
 		}
 		for _, way := range ways {
-			add(each.name, each.name+", "+way.name, func(ctx context.Context) (sample, error) {
+			add(each.name, each.name+", "+way.name, func(ctx context.Context) (compare.Sample, error) {
 				s, err := c.measureRival(ctx, r, way)
 				if err != nil {
-					err = rivalError{err}
+					err = compare.RivalError{Why: err}
 				}
 				return s, err
 			})
@@ -52,26 +54,26 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *experiment) map[strin
 	return names
 }
 
-func (c *sending) measureRival(ctx context.Context, r *rival, w way) (sample, error) {
+func (c *sending) measureRival(ctx context.Context, r *rival, w way) (compare.Sample, error) {
 	m, err := newMeter(r.process.pid(), 0)
 	if err != nil {
-		return sample{}, err
+		return compare.Sample{}, err
 	}
 	return c.measure(ctx, m, w.call)
 }
 
 // noRows adds an empty figure for the rows a statement, of which only Postbus and bare
 // INSERTs have any.
-func noRows(run func(context.Context) (sample, error)) func(context.Context) (sample, error) {
-	return func(ctx context.Context) (sample, error) {
+func noRows(run func(context.Context) (compare.Sample, error)) func(context.Context) (compare.Sample, error) {
+	return func(ctx context.Context) (compare.Sample, error) {
 		s, err := run(ctx)
-		s.figures = append(s.figures, math.NaN())
+		s.Figures = append(s.Figures, math.NaN())
 		return s, err
 	}
 }
 
 // ratios relates Postbus to the others. rivals has the names of their variants.
-func (c *sending) ratios(rivals map[string][]string) []ratio {
+func (c *sending) ratios(rivals map[string][]string) []compare.Ratio {
 	const rate, cost = 0, 1
 	aloneGoal, redisGoal := "", ""
 	if c.callers == mainCallers {
@@ -80,28 +82,28 @@ func (c *sending) ratios(rivals map[string][]string) []ratio {
 	if c.size > 1 {
 		redisGoal = "> 1"
 	}
-	return []ratio{
-		{"Postbus / a, one after the other: 1/(1/gRPC + 1/INSERT)", aloneGoal, func(f map[string][]float64) float64 {
-			return at(f, viaOne, rate) / inSeries(at(f, grpcAlone, rate), at(f, rowsAlone, rate))
+	return []compare.Ratio{
+		{Name: "Postbus / a, one after the other: 1/(1/gRPC + 1/INSERT)", Goal: aloneGoal, Of: func(f map[string][]float64) float64 {
+			return compare.At(f, viaOne, rate) / inSeries(compare.At(f, grpcAlone, rate), compare.At(f, rowsAlone, rate))
 		}},
-		{"Postbus / INSERT and commit each", "", divide(viaOne, eachInsert, rate)},
-		{"Postbus / INSERT, NOTIFY and commit each", "", divide(viaOne, eachNotify, rate)},
-		{"Postbus / NATS JetStream", "> 1", func(f map[string][]float64) float64 {
-			return at(f, viaOne, rate) / at(f, fastest(f, rivals[viaNATS]), rate)
+		{Name: "Postbus / INSERT and commit each", Of: compare.Divide(viaOne, eachInsert, rate)},
+		{Name: "Postbus / INSERT, NOTIFY and commit each", Of: compare.Divide(viaOne, eachNotify, rate)},
+		{Name: "Postbus / NATS JetStream", Goal: "> 1", Of: func(f map[string][]float64) float64 {
+			return compare.At(f, viaOne, rate) / compare.At(f, fastest(f, rivals[viaNATS]), rate)
 		}},
-		{"Postbus / Redis Streams", redisGoal, func(f map[string][]float64) float64 {
-			return at(f, viaOne, rate) / at(f, fastest(f, rivals[viaRedis]), rate)
+		{Name: "Postbus / Redis Streams", Goal: redisGoal, Of: func(f map[string][]float64) float64 {
+			return compare.At(f, viaOne, rate) / compare.At(f, fastest(f, rivals[viaRedis]), rate)
 		}},
-		{"CPU a message, Postbus / NATS JetStream", "", func(f map[string][]float64) float64 {
-			return at(f, viaOne, cost) / at(f, fastest(f, rivals[viaNATS]), cost)
+		{Name: "CPU a message, Postbus / NATS JetStream", Of: func(f map[string][]float64) float64 {
+			return compare.At(f, viaOne, cost) / compare.At(f, fastest(f, rivals[viaNATS]), cost)
 		}},
-		{"CPU a message, Postbus / Redis Streams", "", func(f map[string][]float64) float64 {
-			return at(f, viaOne, cost) / at(f, fastest(f, rivals[viaRedis]), cost)
+		{Name: "CPU a message, Postbus / Redis Streams", Of: func(f map[string][]float64) float64 {
+			return compare.At(f, viaOne, cost) / compare.At(f, fastest(f, rivals[viaRedis]), cost)
 		}},
-		{"two nodes / one", "", divide(viaTwo, viaOne, rate)},
-		{"CPU a message, two nodes / one", "≤ 1.1", divide(viaTwo, viaOne, cost)},
-		{"Postbus against itself", "", divide(viaAgain, viaOne, rate)},
-		{"CPU a message, Postbus against itself", "", divide(viaAgain, viaOne, cost)},
+		{Name: "two nodes / one", Of: compare.Divide(viaTwo, viaOne, rate)},
+		{Name: "CPU a message, two nodes / one", Goal: "≤ 1.1", Of: compare.Divide(viaTwo, viaOne, cost)},
+		{Name: "Postbus against itself", Of: compare.Divide(viaAgain, viaOne, rate)},
+		{Name: "CPU a message, Postbus against itself", Of: compare.Divide(viaAgain, viaOne, cost)},
 	}
 }
 
@@ -110,9 +112,12 @@ func (c *sending) ratios(rivals map[string][]string) []ratio {
 func fastest(figures map[string][]float64, names []string) string {
 	best := names[0]
 	for _, name := range names[1:] {
-		if rate := at(figures, name, 0); math.IsNaN(at(figures, best, 0)) || rate > at(figures, best, 0) {
+		if rate := compare.At(figures, name, 0); math.IsNaN(compare.At(figures, best, 0)) || rate > compare.At(figures, best, 0) {
 			best = name
 		}
 	}
 	return best
 }
+
+// inSeries returns the rate of two steps that are done one after the other.
+func inSeries(a, b float64) float64 { return 1 / (1/a + 1/b) }

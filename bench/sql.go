@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // mainWriters is how many sessions the goals of postbus.send are for.
@@ -13,14 +15,14 @@ const mainWriters = 32
 
 // sql measures postbus.send beside a plain INSERT, and beside what is written by hand
 // without Postbus: INSERT and NOTIFY.
-func (b *bench) sql(ctx context.Context, writers int) (err error) {
+func sql(ctx context.Context, b *bench, writers int) (err error) {
 	l, reps := load{writers, 1, b.length}, b.fewer()
 	plainGoal, notifyGoal := "", ""
 	if writers == mainWriters {
 		l.length, reps = 2*b.length, b.reps
 		plainGoal, notifyGoal = "≥ 0.7", "≥ 2"
 	}
-	r, err := b.newRig(ctx)
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -36,30 +38,30 @@ func (b *bench) sql(ctx context.Context, writers int) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
-	statement := func(text string) func(context.Context) (sample, error) {
-		return func(ctx context.Context) (sample, error) {
+	statement := func(text string) func(context.Context) (compare.Sample, error) {
+		return func(ctx context.Context) (compare.Sample, error) {
 			return l.each(ctx, r.nodeURL, text, n.process.pid(), r.postgres.PID())
 		}
 	}
 	const call = "SELECT postbus.send('bench', $1)"
 	const send, again, plain, notify = "postbus.send", "postbus.send, again", "INSERT", "INSERT and NOTIFY"
-	e := experiment{
-		title: fmt.Sprintf("postbus.send in SQL, %s", plural(writers, "session")),
-		text: "Each statement prepared and a transaction of its own, 200 bytes of JSON, into the same table, while `postbus serve` follows it. " +
+	e := compare.Experiment{
+		Title: fmt.Sprintf("postbus.send in SQL, %s", plural(writers, "session")),
+		Text: "Each statement prepared and a transaction of its own, 200 bytes of JSON, into the same table, while `postbus serve` follows it. " +
 			"A session LISTENs for the NOTIFY.",
-		columns: rateColumns(),
-		variants: []variant{
-			{name: send, run: statement(call)},
-			{name: plain, run: statement(insertOne)},
-			{name: notify, run: statement(insertRing)},
-			{name: again, run: statement(call)},
+		Columns: rateColumns(),
+		Variants: []compare.Variant{
+			{Name: send, Run: statement(call)},
+			{Name: plain, Run: statement(insertOne)},
+			{Name: notify, Run: statement(insertRing)},
+			{Name: again, Run: statement(call)},
 		},
-		ratios: []ratio{
-			{"postbus.send / INSERT", plainGoal, divide(send, plain, 0)},
-			{"postbus.send / INSERT and NOTIFY", notifyGoal, divide(send, notify, 0)},
-			{"CPU a message, postbus.send / INSERT", "", divide(send, plain, 1)},
-			{"postbus.send against itself", "", divide(again, send, 0)},
+		Ratios: []compare.Ratio{
+			{Name: "postbus.send / INSERT", Goal: plainGoal, Of: compare.Divide(send, plain, 0)},
+			{Name: "postbus.send / INSERT and NOTIFY", Goal: notifyGoal, Of: compare.Divide(send, notify, 0)},
+			{Name: "CPU a message, postbus.send / INSERT", Of: compare.Divide(send, plain, 1)},
+			{Name: "postbus.send against itself", Of: compare.Divide(again, send, 0)},
 		},
 	}
-	return e.perform(ctx, reps, b.out)
+	return e.Perform(ctx, reps, b.out)
 }

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -26,23 +26,18 @@ const (
 )
 
 // streams measures the memory that an idle stream takes in the server.
-func (b *bench) streams(ctx context.Context) (err error) {
-	// Go raises the soft limit to the hard one at the start of every process.
-	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		return fmt.Errorf("getrlimit: %w", err)
+func streams(ctx context.Context, b *bench) (err error) {
+	if err := needFiles(streamCount); err != nil {
+		return err
 	}
-	if files.Max < streamCount+spareFiles {
-		return fmt.Errorf("%d files may be open at once (ulimit -Hn), at least %d are needed", files.Max, streamCount+spareFiles)
-	}
-	r, err := b.newRig(ctx)
+	r, err := newRig(ctx, b)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
 
-	onNode := func(conns int) func(context.Context) (sample, error) {
-		return func(ctx context.Context) (s sample, err error) {
+	onNode := func(conns int) func(context.Context) (compare.Sample, error) {
+		return func(ctx context.Context) (s compare.Sample, err error) {
 			n, err := startNode(ctx, b.program, r.nodeURL)
 			if err != nil {
 				return s, err
@@ -51,8 +46,8 @@ func (b *bench) streams(ctx context.Context) (err error) {
 			return bytesPerStream(ctx, n.grpcAddr, conns, n.process.pid(), r.postgres.PID(), func() error { return n.free(ctx) })
 		}
 	}
-	onBare := func(conns int) func(context.Context) (sample, error) {
-		return func(ctx context.Context) (s sample, err error) {
+	onBare := func(conns int) func(context.Context) (compare.Sample, error) {
+		return func(ctx context.Context) (s compare.Sample, err error) {
 			bare, err := startEcho(ctx)
 			if err != nil {
 				return s, err
@@ -65,30 +60,32 @@ func (b *bench) streams(ctx context.Context) (err error) {
 		}
 	}
 	const few, many = 100, streamCount
-	node := func(conns int) string { return fmt.Sprintf("Postbus, %s connections", figure(float64(conns))) }
-	bare := func(conns int) string { return fmt.Sprintf("gRPC alone, %s connections", figure(float64(conns))) }
-	e := experiment{
-		title: "Memory of an idle stream",
-		text: fmt.Sprintf("%s Subscribe streams, each on a channel of its own, from another process, to a server just started; resident memory after a forced collection less that before, "+
-			"for each stream. gRPC alone: an empty stream handler. The wall time is that of opening and collecting.", figure(streamCount)),
-		columns: []string{"KB a stream"},
-		variants: []variant{
-			{node(few), "≤ 12 KB", onNode(few)},
-			{bare(few), "", onBare(few)},
-			{node(many), "≤ 32 KB", onNode(many)},
-			{bare(many), "", onBare(many)},
+	node := func(conns int) string { return fmt.Sprintf("Postbus, %s connections", compare.Figure(float64(conns))) }
+	bare := func(conns int) string {
+		return fmt.Sprintf("gRPC alone, %s connections", compare.Figure(float64(conns)))
+	}
+	e := compare.Experiment{
+		Title: "Memory of an idle stream",
+		Text: fmt.Sprintf("%s Subscribe streams, each on a channel of its own, from another process, to a server just started; resident memory after a forced collection less that before, "+
+			"for each stream. gRPC alone: an empty stream handler. The wall time is that of opening and collecting.", compare.Figure(streamCount)),
+		Columns: []string{"KB a stream"},
+		Variants: []compare.Variant{
+			{Name: node(few), Goal: "≤ 12 KB", Run: onNode(few)},
+			{Name: bare(few), Run: onBare(few)},
+			{Name: node(many), Goal: "≤ 32 KB", Run: onNode(many)},
+			{Name: bare(many), Run: onBare(many)},
 		},
-		ratios: []ratio{
-			{"Postbus / gRPC alone, 100 connections", "", divide(node(few), bare(few), 0)},
-			{"Postbus / gRPC alone, 10,000 connections", "", divide(node(many), bare(many), 0)},
+		Ratios: []compare.Ratio{
+			{Name: "Postbus / gRPC alone, 100 connections", Of: compare.Divide(node(few), bare(few), 0)},
+			{Name: "Postbus / gRPC alone, 10,000 connections", Of: compare.Divide(node(many), bare(many), 0)},
 		},
 	}
-	return e.perform(ctx, b.reps, b.out)
+	return e.Perform(ctx, b.reps, b.out)
 }
 
 // bytesPerStream opens the streams at target and measures server, which free makes give
 // back what it does not use.
-func bytesPerStream(ctx context.Context, target string, conns, server, postmaster int, free func() error) (s sample, err error) {
+func bytesPerStream(ctx context.Context, target string, conns, server, postmaster int, free func() error) (s compare.Sample, err error) {
 	resident := func() (float64, error) {
 		if err := free(); err != nil {
 			return 0, err
