@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -63,7 +61,7 @@ func (l load) calls(ctx context.Context, targets []string, servers []int, postma
 			}
 		}
 	}
-	m, err := meterAll(servers, postmaster)
+	m, err := newMeter(postmaster, servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -77,11 +75,6 @@ func (l load) calls(ctx context.Context, targets []string, servers []int, postma
 		}
 		return err
 	})
-}
-
-// dial returns a connection to a gRPC server on this machine, with gRPC's defaults.
-func dial(target string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 }
 
 // hammer calls work from so many goroutines, again and again until length is over, and

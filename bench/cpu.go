@@ -27,16 +27,8 @@ type meter struct {
 	before     compare.Usage
 }
 
-// newMeter begins to measure one server; 0: there is none.
-func newMeter(server, postmaster int) (*meter, error) {
-	if server == 0 {
-		return meterAll(nil, postmaster)
-	}
-	return meterAll([]int{server}, postmaster)
-}
-
-// meterAll is newMeter for any number of servers.
-func meterAll(servers []int, postmaster int) (*meter, error) {
+// newMeter begins to measure servers and the database of that postmaster; 0: there is none.
+func newMeter(postmaster int, servers ...int) (*meter, error) {
 	m := &meter{servers: servers, postmaster: postmaster}
 	var err error
 	m.before, err = m.read()
@@ -55,6 +47,12 @@ func (m *meter) sample(figures ...float64) (compare.Sample, error) {
 	}}, err
 }
 
+// serverTime returns what the servers alone have spent since the begin.
+func (m *meter) serverTime() (time.Duration, error) {
+	now, err := m.readServers()
+	return now - m.before.Server, err
+}
+
 func (m *meter) read() (compare.Usage, error) {
 	var u compare.Usage
 	var self syscall.Rusage
@@ -62,20 +60,27 @@ func (m *meter) read() (compare.Usage, error) {
 		return u, fmt.Errorf("getrusage: %w", err)
 	}
 	u.Client = time.Duration(self.Utime.Nano() + self.Stime.Nano())
-	for _, server := range m.servers {
-		stat, err := readStat(strconv.Itoa(server))
-		if err != nil {
-			return u, err
-		}
-		u.Server += stat.own
+	var err error
+	if u.Server, err = m.readServers(); err != nil {
+		return u, err
 	}
 	if m.postmaster != 0 {
-		var err error
 		if u.Database, err = clusterCPU(m.postmaster); err != nil {
 			return u, err
 		}
 	}
 	return u, nil
+}
+
+func (m *meter) readServers() (total time.Duration, err error) {
+	for _, server := range m.servers {
+		stat, err := readStat(strconv.Itoa(server))
+		if err != nil {
+			return 0, err
+		}
+		total += stat.own
+	}
+	return total, nil
 }
 
 // A stat is what /proc says about a process.

@@ -3,17 +3,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"net"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc"
 
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
@@ -43,37 +36,8 @@ func (e *echo) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.BusServ
 	return nil
 }
 
-func echoServer(in io.Reader, out io.Writer) error { return servePart(&echo{}, in, out) }
-
-// servePart serves bus with gRPC's defaults until the input ends.
-func servePart(bus postbusv1.BusServiceServer, in io.Reader, out io.Writer) error {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := grpc.NewServer()
-	postbusv1.RegisterBusServiceServer(server, bus)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	fmt.Fprintf(out, "ready %s\n", listener.Addr())
-	err = obey(in, out)
-	server.Stop()
-	return errors.Join(err, <-served)
-}
-
-// obey answers what a part is asked: "free" gives back unused memory.
-func obey(in io.Reader, out io.Writer) error {
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		if lines.Text() != "free" {
-			return fmt.Errorf("%q: no such request", lines.Text())
-		}
-		for range 2 { // pools outlive one collection
-			debug.FreeOSMemory()
-		}
-		fmt.Fprintln(out, "freed")
-	}
-	return lines.Err()
+func echoServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
+	return servePart(&echo{}, in, out)
 }
 
 // startEcho starts the echo server as a process.

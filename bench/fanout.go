@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
@@ -32,7 +31,7 @@ func fanout(ctx context.Context, b *bench) (err error) {
 	if err := needFiles(shapes[len(shapes)-1].conns); err != nil {
 		return err
 	}
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,7 +49,7 @@ func fanout(ctx context.Context, b *bench) (err error) {
 // fanoutShape measures one shape: all servers and all streams are open all the time, and
 // the variants take turns.
 func fanoutShape(ctx context.Context, b *bench, r *rig, of shape, report *fanoutReport) (err error) {
-	n, err := startNode(ctx, b.program, r.nodeURL)
+	n, err := r.startNode(ctx, r.nodeURL)
 	if err != nil {
 		return err
 	}
@@ -63,7 +62,7 @@ func fanoutShape(ctx context.Context, b *bench, r *rig, of shape, report *fanout
 	plan := sinkPlan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.process.said.text(), bare.process.said.text())
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.said(), bare.said())
 		}
 	}()
 	var sinks [2]*farSink
@@ -88,13 +87,12 @@ func fanoutShape(ctx context.Context, b *bench, r *rig, of shape, report *fanout
 		}
 		toBare := func(way string) func(context.Context) error {
 			return func(context.Context) error {
-				_, err := fmt.Fprintln(bare.in, way, size)
-				return err
+				return bare.tell(way, size)
 			}
 		}
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
-		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
+		server, other := processes{n.pid(), r.postmaster()}, processes{bare.pid(), 0}
 		e := compare.Experiment{Title: fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), Variants: []compare.Variant{
 			{Name: throughNode, Run: func(ctx context.Context) (compare.Sample, error) {
 				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
@@ -124,16 +122,6 @@ func fanoutShape(ctx context.Context, b *bench, r *rig, of shape, report *fanout
 	return nil
 }
 
-// sendBurst sends size messages in one call.
-func sendBurst(ctx context.Context, bus postbusv1.BusServiceClient, channel string, size int) error {
-	request := &postbusv1.SendRequest{Messages: make([]*postbusv1.Message, size)}
-	for i := range request.Messages {
-		request.Messages[i] = &postbusv1.Message{Channel: channel, Body: &postbusv1.Message_Json{Json: payload()}}
-	}
-	_, err := bus.Send(ctx, request)
-	return err
-}
-
 // What a sample of bursts has in its figures.
 const (
 	burstCount = iota
@@ -146,7 +134,8 @@ const (
 // not sooner than pace after it, until the server has spent so much CPU time. Without to
 // nobody reads.
 func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budget time.Duration, send func(context.Context) error) (s compare.Sample, err error) {
-	var responses, spent float64
+	var responses float64
+	var spent time.Duration
 	if to != nil {
 		if responses, err = to.responses(); err != nil {
 			return s, err
@@ -155,7 +144,7 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 			return s, err
 		}
 	}
-	m, err := newMeter(of.server, of.postmaster)
+	m, err := newMeter(of.postmaster, of.server)
 	if err != nil {
 		return s, err
 	}
@@ -163,9 +152,9 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 	begin := time.NewTimer(0)
 	defer begin.Stop()
 	for ; ; count++ {
-		if enough, err := of.spent(m, budget); err != nil {
+		if done, err := enough(m, budget); err != nil {
 			return s, err
-		} else if enough && count >= minBursts {
+		} else if done && count >= minBursts {
 			break
 		}
 		select {
@@ -195,7 +184,7 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 	if err != nil {
 		return s, err
 	}
-	s.Figures[burstResponses], s.Figures[burstSinkCPU] = responsesAfter-responses, spentAfter-spent
+	s.Figures[burstResponses], s.Figures[burstSinkCPU] = responsesAfter-responses, (spentAfter - spent).Seconds()
 	return s, to.check()
 }
 
@@ -210,16 +199,16 @@ func (f *farSink) burst(ctx context.Context, size int, send func(context.Context
 	return f.wait()
 }
 
-// processes are those whose CPU time is measured; 0: there is none.
+// processes are those whose CPU time is measured; postmaster 0: there is none.
 type processes struct{ server, postmaster int }
 
-// spent reports whether the server has spent its budget since m began, or the time is over
+// enough reports whether the server has spent its budget since m began, or the time is over
 // in which a calm machine would have got there.
-func (p processes) spent(m *meter, budget time.Duration) (bool, error) {
+func enough(m *meter, budget time.Duration) (bool, error) {
 	const calm = 3 // as much wall time
 	if time.Since(m.began) >= calm*budget {
 		return true, nil
 	}
-	now, err := readStat(strconv.Itoa(p.server))
-	return now.own-m.before.Server >= budget, err
+	spent, err := m.serverTime()
+	return spent >= budget, err
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -203,7 +204,7 @@ func (b *bareFanout) server() *grpc.Server {
 
 // bareServer serves a bareFanout. Each line that it reads, the way and a number, makes it
 // send so many messages to all streams.
-func bareServer(in io.Reader, out io.Writer) error {
+func bareServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
 	b, end := newBareFanout()
 	defer end()
 	p, err := newPress()

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -101,8 +100,7 @@ func startSink(ctx context.Context, plan sinkPlan) (*farSink, error) {
 // expect announces so many more notifications. Behind it comes wait.
 func (f *farSink) expect(notifications int64) error {
 	f.delivered += notifications
-	_, err := fmt.Fprintln(f.in, "until", f.delivered)
-	return err
+	return f.tell("until", f.delivered)
 }
 
 // wait returns when all that was expected has come.
@@ -128,13 +126,4 @@ func (f *farSink) responses() (count float64, err error) {
 	}
 	_, err = fmt.Sscan(line, &count)
 	return count, err
-}
-
-// cpu returns the seconds of CPU time that the sink has spent; 0 without one.
-func (f *farSink) cpu() (float64, error) {
-	if f == nil {
-		return 0, nil
-	}
-	own, err := readStat(strconv.Itoa(f.process.pid()))
-	return own.own.Seconds(), err
 }

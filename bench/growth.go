@@ -25,7 +25,7 @@ const (
 
 // growth measures what a message costs as everything around it grows tenfold.
 func growth(ctx context.Context, b *bench) (err error) {
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,12 @@ func growth(ctx context.Context, b *bench) (err error) {
 		"what grows", "to", "cost of", "node: µs of CPU", "database: µs of CPU", "wall µs", "node: times the size before (goal: 1 a unit)", "database: times the size before",
 	}}
 	for _, g := range []growing{
-		{"subscribers of other channels", "a message to one reader", []int{100, 1_000, most}, otherSubscribers(b, r)},
-		{"subscribers of the same channel", "a message delivered", []int{100, 1_000, most}, sameSubscribers(b, r)},
-		{"channels, with a row of each and readers of up to 10,000", "a message sent", upTo(1_000, million), channels(b, r)},
-		{"rows, Send", "a message sent", upTo(10_000, million), rowsSent(b, r)},
-		{"rows, catching up", fmt.Sprintf("a page of %d messages", pageRows), upTo(10_000, million), rowsRead(b, r)},
-		{"nodes, a reader on each; their CPU together", "a message sent", []int{1, 2, 4, 10}, moreNodes(b, r)},
+		{"subscribers of other channels", "a message to one reader", []int{100, 1_000, most}, otherSubscribers(r)},
+		{"subscribers of the same channel", "a message delivered", []int{100, 1_000, most}, sameSubscribers(r)},
+		{"channels, with a row of each and readers of up to 10,000", "a message sent", upTo(1_000, million), channels(r)},
+		{"rows, Send", "a message sent", upTo(10_000, million), rowsSent(r)},
+		{"rows, catching up", fmt.Sprintf("a page of %d messages", pageRows), upTo(10_000, million), rowsRead(r)},
+		{"nodes, a reader on each; their CPU together", "a message sent", []int{1, 2, 4, 10}, moreNodes(r)},
 	} {
 		if err := grow(ctx, b, r, g, t); err != nil {
 			return err
@@ -64,22 +64,26 @@ func upTo(from, to int) (sizes []int) {
 }
 
 // start begins a point: a database with so many rows, and a node on it with a client.
-func start(ctx context.Context, b *bench, r *rig, p *point, rows, channels int) (postbusv1.BusServiceClient, error) {
-	url, err := r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
+func start(ctx context.Context, r *rig, p *point, rows, channels int) (postbusv1.BusServiceClient, error) {
+	url, err := freshDatabase(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if rows > 0 {
-		if err := fill(ctx, url, "channel-%d", rows, channels); err != nil {
+		if err := fill(ctx, url, rows, channels); err != nil {
 			return nil, err
 		}
 	}
-	return p.node(ctx, b.program, url)
+	return p.node(ctx, r, url)
+}
+
+func freshDatabase(ctx context.Context, r *rig) (url string, err error) {
+	return r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
 }
 
 // node adds a node and returns a client of it.
-func (p *point) node(ctx context.Context, program, url string) (postbusv1.BusServiceClient, error) {
-	n, err := startNode(ctx, program, url)
+func (p *point) node(ctx context.Context, r *rig, url string) (postbusv1.BusServiceClient, error) {
+	n, err := r.startNode(ctx, url)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +107,9 @@ func (p *point) sink(ctx context.Context, channel string, readers, conns int) (*
 	return s, nil
 }
 
-func otherSubscribers(b *bench, r *rig) func(context.Context, int, *point) error {
+func otherSubscribers(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := start(ctx, b, r, p, 0, 0)
+		bus, err := start(ctx, r, p, 0, 0)
 		if err != nil {
 			return err
 		}
@@ -120,9 +124,9 @@ func otherSubscribers(b *bench, r *rig) func(context.Context, int, *point) error
 	}
 }
 
-func sameSubscribers(b *bench, r *rig) func(context.Context, int, *point) error {
+func sameSubscribers(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := start(ctx, b, r, p, 0, 0)
+		bus, err := start(ctx, r, p, 0, 0)
 		if err != nil {
 			return err
 		}
@@ -134,9 +138,9 @@ func sameSubscribers(b *bench, r *rig) func(context.Context, int, *point) error 
 	}
 }
 
-func channels(b *bench, r *rig) func(context.Context, int, *point) error {
+func channels(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := start(ctx, b, r, p, size, size)
+		bus, err := start(ctx, r, p, size, size)
 		if err != nil {
 			return err
 		}
@@ -171,9 +175,9 @@ func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, d
 	return f.wait()
 }
 
-func rowsSent(b *bench, r *rig) func(context.Context, int, *point) error {
+func rowsSent(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := start(ctx, b, r, p, size, rowChannels)
+		bus, err := start(ctx, r, p, size, rowChannels)
 		p.step = func(ctx context.Context) (int, error) {
 			return growthBatch, sendBurst(ctx, bus, "channel-7", growthBatch)
 		}
@@ -181,9 +185,9 @@ func rowsSent(b *bench, r *rig) func(context.Context, int, *point) error {
 	}
 }
 
-func rowsRead(b *bench, r *rig) func(context.Context, int, *point) error {
+func rowsRead(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		bus, err := start(ctx, b, r, p, size, rowChannels)
+		bus, err := start(ctx, r, p, size, rowChannels)
 		p.step = func(ctx context.Context) (int, error) {
 			after, limit := rand.Int64N(int64(size)/2), int32(pageRows)
 			page, err := bus.Poll(ctx, &postbusv1.PollRequest{
@@ -199,16 +203,16 @@ func rowsRead(b *bench, r *rig) func(context.Context, int, *point) error {
 	}
 }
 
-func moreNodes(b *bench, r *rig) func(context.Context, int, *point) error {
+func moreNodes(r *rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
-		url, err := r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
+		url, err := freshDatabase(ctx, r)
 		if err != nil {
 			return err
 		}
 		var buses []postbusv1.BusServiceClient
 		var sinks []*farSink
 		for range size {
-			bus, err := p.node(ctx, b.program, url)
+			bus, err := p.node(ctx, r, url)
 			if err != nil {
 				return err
 			}

@@ -6,25 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
 )
-
-// An ending is what has to be ended, the last first.
-type ending []func() error
-
-func (e *ending) add(f func() error) { *e = append(*e, f) }
-
-func (e *ending) end() error {
-	var all []error
-	for i := len(*e) - 1; i >= 0; i-- {
-		all = append(all, (*e)[i]())
-	}
-	*e = nil
-	return errors.Join(all...)
-}
 
 // A growing is one thing that grows while the rest stays.
 type growing struct {
@@ -89,11 +74,11 @@ func grow(ctx context.Context, b *bench, r *rig, g growing, to *compare.Table) (
 
 // run takes steps until length is over.
 func (p *point) run(ctx context.Context, r *rig, length time.Duration) (compare.Sample, error) {
-	before, err := p.cpu()
-	if err != nil {
-		return compare.Sample{}, err
+	servers := make([]int, len(p.nodes))
+	for i, n := range p.nodes {
+		servers[i] = n.pid()
 	}
-	m, err := newMeter(0, r.postgres.PID())
+	m, err := newMeter(r.postmaster(), servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -106,24 +91,7 @@ func (p *point) run(ctx context.Context, r *rig, length time.Duration) (compare.
 		units += n
 	}
 	s, err := m.sample()
-	if err != nil {
-		return s, err
-	}
-	after, err := p.cpu()
-	s.CPU.Server = after - before
 	micros := func(d time.Duration) float64 { return d.Seconds() * 1e6 / float64(units) }
 	s.Figures = []float64{nodeCost: micros(s.CPU.Server), databaseCost: micros(s.CPU.Database), wallCost: micros(s.Wall)}
 	return s, err
-}
-
-// cpu returns the CPU time of all nodes together.
-func (p *point) cpu() (total time.Duration, err error) {
-	for _, n := range p.nodes {
-		stat, err := readStat(strconv.Itoa(n.process.pid()))
-		if err != nil {
-			return 0, err
-		}
-		total += stat.own
-	}
-	return total, nil
 }

@@ -28,7 +28,7 @@ func httpFanout(ctx context.Context, b *bench, over string) (err error) {
 	if err := needFiles(counts[len(counts)-1]); err != nil {
 		return err
 	}
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func httpFanout(ctx context.Context, b *bench, over string) (err error) {
 // httpFanoutShape measures so many readers: both servers and all readers are open all the time,
 // and the variants take turns.
 func httpFanoutShape(ctx context.Context, b *bench, r *rig, readers int, report *webReport) (err error) {
-	n, err := startNode(ctx, b.program, r.nodeURL)
+	n, err := r.startNode(ctx, r.nodeURL)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func httpFanoutShape(ctx context.Context, b *bench, r *rig, readers int, report 
 	defer func() { err = errors.Join(err, bare.end()) }()
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.process.said.text(), bare.process.said.text())
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.said(), bare.said())
 		}
 	}()
 	var sinks [2]*farSink
@@ -84,13 +84,10 @@ func httpFanoutShape(ctx context.Context, b *bench, r *rig, readers int, report 
 		toNode := func(channel string) func(context.Context) error {
 			return func(ctx context.Context) error { return sendBurst(ctx, bus, channel, size) }
 		}
-		toBare := func(context.Context) error {
-			_, err := fmt.Fprintln(bare.in, way, size)
-			return err
-		}
+		toBare := func(context.Context) error { return bare.tell(way, size) }
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
-		server, other := processes{n.process.pid(), r.postgres.PID()}, processes{bare.process.pid(), 0}
+		server, other := processes{n.pid(), r.postmaster()}, processes{bare.pid(), 0}
 		again := func(ctx context.Context) (compare.Sample, error) {
 			return bursts(ctx, other, sinks[1], size, pace, long, toBare)
 		}

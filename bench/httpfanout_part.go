@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 
 // bareWebServer serves a bareWeb. Each line that it reads, the way and a number, makes it
 // send so many messages to all.
-func bareWebServer(in io.Reader, out io.Writer) error {
+func bareWebServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
 	b, end, err := newBareWeb()
 	if err != nil {
 		return err

@@ -13,12 +13,12 @@ import (
 
 // idle measures what a node costs that nobody uses.
 func idle(ctx context.Context, b *bench) (err error) {
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	if err := r.exec(ctx, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"); err != nil {
+	if err := r.logStatements(ctx); err != nil {
 		return err
 	}
 	length := b.pick(30*time.Second, 5*time.Second)
@@ -31,7 +31,7 @@ func idle(ctx context.Context, b *bench) (err error) {
 		},
 		Variants: []compare.Variant{
 			{Name: node, Goal: "≤ 2/s, ≤ 1 %", Run: func(ctx context.Context) (s compare.Sample, err error) {
-				n, err := startNode(ctx, b.program, r.nodeURL)
+				n, err := r.startNode(ctx, r.nodeURL)
 				if err != nil {
 					return s, err
 				}
@@ -39,27 +39,27 @@ func idle(ctx context.Context, b *bench) (err error) {
 				if err := n.untilAsleep(ctx); err != nil {
 					return s, err
 				}
-				return r.still(ctx, length, n.process.pid())
+				return r.still(ctx, length, n.pid())
 			}},
-			{Name: alone, Run: func(ctx context.Context) (compare.Sample, error) { return r.still(ctx, length, 0) }},
+			{Name: alone, Run: func(ctx context.Context) (compare.Sample, error) { return r.still(ctx, length) }},
 		},
 	}
 	return e.Perform(ctx, b.reps, b.out)
 }
 
 // still does nothing for length and measures what happens all the same.
-func (r *rig) still(ctx context.Context, length time.Duration, server int) (compare.Sample, error) {
-	m, err := newMeter(server, r.postgres.PID())
+func (r *rig) still(ctx context.Context, length time.Duration, servers ...int) (compare.Sample, error) {
+	m, err := newMeter(r.postmaster(), servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	before := r.statements.count.Load()
+	before := r.statements()
 	select {
 	case <-time.After(length):
 	case <-ctx.Done():
 		return compare.Sample{}, ctx.Err()
 	}
-	statements := r.statements.count.Load() - before
+	statements := r.statements() - before
 	s, err := m.sample()
 	wall := s.Wall.Seconds()
 	s.Figures = []float64{

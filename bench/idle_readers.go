@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"time"
 
@@ -69,7 +68,7 @@ func idlers(ctx context.Context, b *bench) (err error) {
 	if err := needFiles(streamCount); err != nil {
 		return err
 	}
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
@@ -153,7 +152,7 @@ func openIdlers(ctx context.Context, b *bench, r *rig, database string, kind idl
 	if err != nil {
 		return nil, err
 	}
-	n, err := startNode(ctx, b.program, url)
+	n, err := r.startNode(ctx, url)
 	if err != nil {
 		return nil, err
 	}
@@ -189,19 +188,11 @@ func openIdlers(ctx context.Context, b *bench, r *rig, database string, kind idl
 	return w, n.untilAsleep(ctx)
 }
 
-// resident returns the node's memory after a forced collection.
-func (n *node) resident(ctx context.Context) (float64, error) {
-	if err := n.free(ctx); err != nil {
-		return 0, err
-	}
-	return residentBytes(n.process.pid())
-}
-
 func (w *watchedIdlers) begin(ctx context.Context) (err error) {
 	if w.before, err = w.rig.transactions(ctx, w.database); err != nil {
 		return err
 	}
-	w.meter, err = newMeter(w.node.process.pid(), w.rig.postgres.PID())
+	w.meter, err = newMeter(w.node.pid(), w.rig.postmaster())
 	return err
 }
 
@@ -216,8 +207,7 @@ func (w *watchedIdlers) sample(ctx context.Context) (compare.Sample, error) {
 	}
 	wall := s.Wall.Seconds()
 	s.Figures = []float64{w.kilobytes, 100 * s.CPU.Server.Seconds() / wall, (after - w.before) / wall, w.opening.Seconds()}
-	_, err = w.node.ask(ctx, http.MethodGet, "/readyz")
-	return s, err
+	return s, w.node.ready(ctx)
 }
 
 func (w *watchedIdlers) end() error { return errors.Join(w.close(), w.node.end()) }

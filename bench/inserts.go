@@ -38,7 +38,7 @@ func (l load) inserts(ctx context.Context, r *rig, mean float64) (compare.Sample
 	for i := range most {
 		channels[i], bodies[i] = fmt.Sprintf("bench-%d", i%l.callers), payload()
 	}
-	m, err := newMeter(0, r.postgres.PID())
+	m, err := newMeter(r.postmaster())
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -60,14 +60,14 @@ func (l load) inserts(ctx context.Context, r *rig, mean float64) (compare.Sample
 
 // each measures a statement that stores one message and commits, in a session for each
 // caller.
-func (l load) each(ctx context.Context, address, statement string, server, postmaster int) (compare.Sample, error) {
+func (l load) each(ctx context.Context, address, statement string, postmaster int, servers ...int) (compare.Sample, error) {
 	sessions, end, err := connect(ctx, address, l.callers, statement)
 	if err != nil {
 		return compare.Sample{}, err
 	}
 	defer end()
 	body := payload()
-	m, err := newMeter(server, postmaster)
+	m, err := newMeter(postmaster, servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}

@@ -23,7 +23,7 @@ const (
 // latency measures the way of a message from a client's Send to a client's stream, at the
 // given rate a second.
 func latency(ctx context.Context, b *bench, rate int) (err error) {
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func latency(ctx context.Context, b *bench, rate int) (err error) {
 		}
 	}()
 	for _, address := range []string{r.nodeURL, r.pairURL, r.pairURL} {
-		n, err := startNode(ctx, b.program, address)
+		n, err := r.startNode(ctx, address)
 		if err != nil {
 			return err
 		}
@@ -47,12 +47,12 @@ func latency(ctx context.Context, b *bench, rate int) (err error) {
 	}
 	defer func() { err = errors.Join(err, byHand.end()) }()
 
-	pid := func(n *node) int { return n.process.pid() }
+	pid := func(n *node) int { return n.pid() }
 	one := &route{from: nodes[0].grpcAddr, to: nodes[0].grpcAddr, servers: []int{pid(nodes[0])}}
 	two := &route{from: nodes[1].grpcAddr, to: nodes[2].grpcAddr, servers: []int{pid(nodes[1]), pid(nodes[2])}}
-	hand := &route{from: byHand.addr, to: byHand.addr, servers: []int{byHand.process.pid()}, loses: true}
+	hand := &route{from: byHand.addr, to: byHand.addr, servers: []int{byHand.pid()}, loses: true}
 	for _, each := range []*route{one, two, hand} {
-		each.nodes, each.postmaster = nodes, r.postgres.PID()
+		each.nodes, each.postmaster = nodes, r.postmaster()
 		if each.rate = float64(rate); rate == halfOfHighest {
 			highest, err := each.highest(ctx, b.pick(2*time.Second, time.Second))
 			if err != nil {

@@ -34,7 +34,7 @@ const loopDatabase = "POSTBUS_BENCH_DATABASE_URL"
 // readerQueue is far above what the loop can have under way in a repetition.
 const readerQueue = 64 << 10
 
-func loopServer(ctx context.Context, in io.Reader, out io.Writer) error {
+func loopServer(ctx context.Context, _ []string, in io.Reader, out io.Writer) error {
 	address := os.Getenv(loopDatabase)
 	pool, err := pgxpool.New(ctx, address)
 	if err != nil {

@@ -47,27 +47,6 @@ func main() {
 	}
 }
 
-// A bench is one run of the program: what to measure, how long, and where to print.
-type bench struct {
-	reps    int           // repetitions, beside the warm-up
-	length  time.Duration // of a repetition of send and sql; those with the main goals take twice as long
-	quick   bool
-	folder  string // for what is built
-	program string // cmd/postbus, built
-	out     *compare.Report
-}
-
-// pick returns the first length, or the second when the run is to be quick.
-func (b *bench) pick(usual, quick time.Duration) time.Duration {
-	if b.quick {
-		return quick
-	}
-	return usual
-}
-
-// fewer returns the repetitions of what is measured for information.
-func (b *bench) fewer() int { return (b.reps + 1) / 2 }
-
 // A benchmark is one section of the report.
 type benchmark struct {
 	name string
@@ -105,25 +84,27 @@ func benchmarks() []benchmark {
 	)
 }
 
-// run is the program. Beside the benchmarks it plays the parts that need a process of
-// their own: the servers to compare with, and the client that holds many streams.
+// roles are the parts that need a process of their own: the servers to compare with, and
+// the clients that hold many streams.
+func roles() []role {
+	return []role{
+		{"echo-server", echoServer},
+		{"bare-server", bareServer},
+		{"bare-web-server", bareWebServer},
+		{"sink", sinkPart},
+		{"http-readers", httpPart},
+		{"stream-client", streamClient},
+		{"loop-server", loopServer},
+	}
+}
+
+// run is the program. Beside the benchmarks it plays the roles.
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	if len(args) > 0 {
-		switch args[0] {
-		case "echo-server":
-			return echoServer(in, out)
-		case "loop-server":
-			return loopServer(ctx, in, out)
-		case "sink":
-			return sinkPart(ctx, args[1:], in, out)
-		case "http-readers":
-			return httpPart(ctx, args[1:], in, out)
-		case "bare-server":
-			return bareServer(in, out)
-		case "bare-web-server":
-			return bareWebServer(in, out)
-		case "stream-client":
-			return streamClient(ctx, args[1:], in, out)
+		for _, each := range roles() {
+			if each.name == args[0] {
+				return each.play(ctx, args[1:], in, out)
+			}
 		}
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -209,19 +190,7 @@ func buildPostbus(ctx context.Context, program string) error {
 	if err != nil {
 		return fmt.Errorf("find Postbus (the bench runs in its own folder: go -C bench run .): %w", err)
 	}
-	return goBuild(ctx, strings.TrimSpace(string(folder)), program, "./cmd/postbus")
-}
-
-// goBuild builds a program of the module that folder is in. An end of ctx lets go clean up.
-func goBuild(ctx context.Context, folder, program, path string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, path)
-	build.Dir = folder
-	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) }
-	build.WaitDelay = endPatience
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", path, err, text)
-	}
-	return nil
+	return build(ctx, strings.TrimSpace(string(folder)), program, "./cmd/postbus")
 }
 
 // processor returns the machine's name for its processor.

@@ -38,7 +38,7 @@ func natsServer(ctx context.Context, folder string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	return program, goBuild(ctx, ".", program, "github.com/nats-io/nats-server/v2")
+	return program, build(ctx, ".", program, "github.com/nats-io/nats-server/v2")
 }
 
 // startNATS starts a nats-server with one stream in files, and connects to it as often as

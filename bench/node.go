@@ -19,20 +19,20 @@ import (
 
 // A node is `postbus serve` as a process.
 type node struct {
-	process  *process
+	*process
 	grpcAddr string
 	httpAddr string
 	admin    string // URL of the admin listener
 }
 
-// startNode starts program on the database, with more variables (NAME=VALUE), and returns
+// startNode starts a node on the database, with more variables (NAME=VALUE), and returns
 // when it is ready.
-func startNode(ctx context.Context, program, databaseURL string, env ...string) (*node, error) {
+func (r *rig) startNode(ctx context.Context, databaseURL string, env ...string) (*node, error) {
 	addrs, err := freeAddrs(3)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, "serve", "--log-level", "warn",
+	cmd := exec.CommandContext(ctx, r.program, "serve", "--log-level", "warn",
 		"--http-addr", addrs[0], "--grpc-addr", addrs[1], "--admin-addr", addrs[2])
 	cmd.Env = append(append(os.Environ(), env...), "POSTBUS_DATABASE_URL="+databaseURL)
 	p, err := startProcess(cmd)
@@ -40,17 +40,16 @@ func startNode(ctx context.Context, program, databaseURL string, env ...string) 
 		return nil, err
 	}
 	n := &node{process: p, grpcAddr: addrs[1], httpAddr: addrs[0], admin: "http://" + addrs[2]}
-	if err := n.until(ctx, "ready", func() bool { _, err := n.ask(ctx, http.MethodGet, "/readyz"); return err == nil }); err != nil {
+	if err := n.until(ctx, "ready", func() bool { return n.ready(ctx) == nil }); err != nil {
 		return nil, errors.Join(err, n.end())
 	}
 	return n, nil
 }
 
-func (n *node) end() error { return n.process.end() }
-
-// until asks again and again whether the node has come to the named state.
-func (n *node) until(ctx context.Context, state string, reached func() bool) error {
-	return n.process.until(ctx, state, reached)
+// ready returns an error unless the node says that it is ready.
+func (n *node) ready(ctx context.Context) error {
+	_, err := n.ask(ctx, http.MethodGet, "/readyz")
+	return err
 }
 
 // untilAsleep waits until the node has nothing to do and waits for the bell.
@@ -61,14 +60,15 @@ func (n *node) untilAsleep(ctx context.Context) error {
 	})
 }
 
-// free makes the node give back what it does not use. Pools outlive one collection.
-func (n *node) free(ctx context.Context) error {
+// resident returns the node's memory once it has given back what it does not use. Pools
+// outlive one collection.
+func (n *node) resident(ctx context.Context) (float64, error) {
 	for range 2 {
 		if _, err := n.ask(ctx, http.MethodPost, "/debug/free"); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return residentBytes(n.pid())
 }
 
 // metric returns the value of a metric without labels.

@@ -15,15 +15,15 @@ import (
 
 // pollQueries counts what a message on a channel with many long-polls asks of the database.
 func pollQueries(ctx context.Context, b *bench) (err error) {
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	if err := r.exec(ctx, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"); err != nil {
+	if err := r.logStatements(ctx); err != nil {
 		return err
 	}
-	n, err := startNode(ctx, b.program, r.nodeURL)
+	n, err := r.startNode(ctx, r.nodeURL)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func pollQueries(ctx context.Context, b *bench) (err error) {
 	bus := postbusv1.NewBusServiceClient(conn)
 	const count = 10
 	messages := func(ctx context.Context, send func(context.Context) error) (s compare.Sample, err error) {
-		m, err := newMeter(n.process.pid(), r.postgres.PID())
+		m, err := newMeter(r.postmaster(), n.pid())
 		if err != nil {
 			return s, err
 		}
@@ -111,13 +111,13 @@ func (r *rig) statementsAtRest(ctx context.Context, n *node, polls int) (count i
 		if err != nil {
 			return 0, err
 		}
-		count = r.statements.count.Load()
+		count = r.statements()
 		select {
 		case <-time.After(quiet):
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
-		if r.statements.count.Load() == count {
+		if r.statements() == count {
 			return count, nil
 		}
 	}

@@ -3,13 +3,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,7 +22,7 @@ const endPatience = 15 * time.Second
 // owner and, when the bench is interrupted, by its context.
 type process struct {
 	cmd    *exec.Cmd
-	said   *lastWords
+	words  *lastWords
 	exited chan struct{} // closed when it has ended
 	asked  atomic.Bool   // to end
 	told   atomic.Bool   // by an error, that it has ended too soon
@@ -31,10 +30,10 @@ type process struct {
 
 // startProcess starts cmd, which must have been made with exec.CommandContext.
 func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, said: &lastWords{}, exited: make(chan struct{})}
-	cmd.Stderr = p.said
+	p := &process{cmd: cmd, words: &lastWords{}, exited: make(chan struct{})}
+	cmd.Stderr = p.words
 	if cmd.Stdout == nil {
-		cmd.Stdout = p.said
+		cmd.Stdout = p.words
 	}
 	cmd.Cancel = func() error {
 		p.asked.Store(true)
@@ -55,6 +54,15 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
+// said returns the end of what the process has written.
+func (p *process) said() string { return p.words.text() }
+
+// cpu returns the CPU time that the process has spent.
+func (p *process) cpu() (time.Duration, error) {
+	stat, err := readStat(strconv.Itoa(p.pid()))
+	return stat.own, err
+}
+
 // until asks again and again whether the process has come to the named state.
 func (p *process) until(ctx context.Context, state string, reached func() bool) error {
 	const patience = time.Minute
@@ -68,7 +76,7 @@ func (p *process) until(ctx context.Context, state string, reached func() bool) 
 		case <-p.exited:
 			return p.failure()
 		case <-end.C:
-			return fmt.Errorf("%s: not %s within %s: %s", p.cmd.Args[0], state, patience, p.said.text())
+			return fmt.Errorf("%s: not %s within %s: %s", p.cmd.Args[0], state, patience, p.said())
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -79,7 +87,7 @@ func (p *process) until(ctx context.Context, state string, reached func() bool) 
 // failure is the error of a process that ended too soon. It must have exited.
 func (p *process) failure() error {
 	p.told.Store(true)
-	return fmt.Errorf("%s ended by itself, %s: %s", p.cmd.Args[0], p.cmd.ProcessState, p.said.text())
+	return fmt.Errorf("%s ended by itself, %s: %s", p.cmd.Args[0], p.cmd.ProcessState, p.said())
 }
 
 // end asks the process to end, waits for it, and kills it when that takes too long. An
@@ -131,83 +139,6 @@ func (p *process) crashed() bool {
 	const panicked = 2 // Go's exit code
 	status, _ := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return status.ExitStatus() == panicked || status.Signaled() && status.Signal() != syscall.SIGTERM
-}
-
-// A part is this program as another process. It says "ready" (and where), answers
-// one line for each that it is asked, and ends when its input does.
-type part struct {
-	process *process
-	in      io.WriteCloser
-	out     *bufio.Reader
-	pipe    *os.File
-	addr    string // what it said behind "ready"
-}
-
-// startPart starts the part of that name and returns when it is ready.
-func startPart(ctx context.Context, patience time.Duration, env []string, args ...string) (*part, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, self, args...)
-	cmd.Env = append(os.Environ(), env...)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	// A pipe of our own: StdoutPipe's must not be read while Wait runs.
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	cmd.Stdout = writer
-	p, err := startProcess(cmd)
-	if err != nil {
-		return nil, errors.Join(err, reader.Close(), writer.Close())
-	}
-	c := &part{process: p, in: in, out: bufio.NewReader(reader), pipe: reader}
-	if err := writer.Close(); err != nil {
-		return nil, errors.Join(err, c.end())
-	}
-	line, err := c.line(patience)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", args[0], err), c.end())
-	}
-	if _, err := fmt.Sscanf(line, "ready %s", &c.addr); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s said %q, not ready: %w", args[0], line, err), c.end())
-	}
-	return c, nil
-}
-
-// ask writes a line and returns the answer.
-func (c *part) ask(line string) (string, error) {
-	if _, err := io.WriteString(c.in, line+"\n"); err != nil {
-		return "", err
-	}
-	return c.line(endPatience)
-}
-
-func (c *part) line(patience time.Duration) (string, error) {
-	if err := c.pipe.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return "", err
-	}
-	line, err := c.out.ReadString('\n')
-	if err == nil {
-		return line, nil
-	}
-	if errors.Is(err, io.EOF) {
-		if waited := c.process.wait(); waited != nil {
-			return "", waited
-		}
-		return "", c.process.failure()
-	}
-	return "", fmt.Errorf("waited %s for a line: %w", patience, err)
-}
-
-func (c *part) end() error {
-	failed := c.process.untoldFailure()
-	_ = c.in.Close() // closed already when the process has ended
-	return errors.Join(failed, c.process.wait(), c.pipe.Close())
 }
 
 // lastWords keep the end of what a process writes, for the error when it fails.

@@ -32,7 +32,7 @@ func TestEndTellsOfAProcessThatEndedByItself(t *testing.T) {
 			}
 			if c.early {
 				<-p.exited
-			} else if err := p.until(t.Context(), "ready", func() bool { return strings.Contains(p.said.text(), "ready") }); err != nil {
+			} else if err := p.until(t.Context(), "ready", func() bool { return strings.Contains(p.said(), "ready") }); err != nil {
 				t.Fatal(err)
 			}
 			err = p.end()

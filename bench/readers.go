@@ -18,7 +18,7 @@ const crowdConns = 100
 
 // manyReaders measures slow readers and crowds of readers.
 func manyReaders(ctx context.Context, b *bench) (err error) {
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
@@ -35,6 +35,13 @@ func crowds(ctx context.Context, b *bench, r *rig) error {
 	if b.quick {
 		channels = 100_000
 	}
+	filled, err := r.database(ctx, "filled")
+	if err != nil {
+		return err
+	}
+	if err := fill(ctx, filled, channels, channels); err != nil {
+		return err
+	}
 	const one = "of one channel"
 	scattered := fmt.Sprintf("each of its own of %s channels", compare.Number(channels))
 	e := compare.Experiment{
@@ -44,8 +51,12 @@ func crowds(ctx context.Context, b *bench, r *rig) error {
 			"The node is new each time; memory is resident, after a forced collection, before the first message and behind the last.", crowdConns, growthBatch, growthBatch),
 		Columns: []string{"µs of CPU a delivery", "µs of CPU a message sent", "deliveries/s", "MB before", "MB after"},
 		Variants: []compare.Variant{
-			{Name: one, Run: func(ctx context.Context) (compare.Sample, error) { return crowd(ctx, b, r, fanoutChannel, 0) }},
-			{Name: scattered, Run: func(ctx context.Context) (compare.Sample, error) { return crowd(ctx, b, r, "channel-%d", channels) }},
+			{Name: one, Run: func(ctx context.Context) (compare.Sample, error) {
+				return crowd(ctx, b, r, r.nodeURL, fanoutChannel, 0)
+			}},
+			{Name: scattered, Run: func(ctx context.Context) (compare.Sample, error) {
+				return crowd(ctx, b, r, filled, "channel-%d", channels)
+			}},
 		},
 	}
 	return e.Perform(ctx, min(b.reps, crowdReps), b.out)
@@ -55,30 +66,29 @@ func crowds(ctx context.Context, b *bench, r *rig) error {
 const crowdReps = 2
 
 // crowd measures readers of channel on a new node. channels says how many there are, each
-// with a row; 0: one.
-func crowd(ctx context.Context, b *bench, r *rig, channel string, channels int) (s compare.Sample, err error) {
-	p := &point{}
-	defer func() { err = errors.Join(err, p.end()) }()
-	url := r.nodeURL
-	if channels > 0 {
-		if url, err = r.filled(ctx, channels); err != nil {
-			return s, err
-		}
-	}
-	bus, err := p.node(ctx, b.program, url)
+// with a row in the database; 0: one.
+func crowd(ctx context.Context, b *bench, r *rig, url, channel string, channels int) (s compare.Sample, err error) {
+	n, err := r.startNode(ctx, url)
 	if err != nil {
 		return s, err
 	}
-	n := p.nodes[0]
-	sink, err := p.sink(ctx, channel, most, crowdConns)
+	defer func() { err = errors.Join(err, n.end()) }()
+	conn, err := dial(n.grpcAddr)
 	if err != nil {
 		return s, err
 	}
+	defer conn.Close()
+	bus := postbusv1.NewBusServiceClient(conn)
+	sink, err := startSink(ctx, sinkPlan{Target: n.grpcAddr, Conns: crowdConns, Readers: most, Channel: channel})
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, sink.end()) }()
 	before, err := n.resident(ctx)
 	if err != nil {
 		return s, err
 	}
-	m, err := newMeter(n.process.pid(), r.postgres.PID())
+	m, err := newMeter(r.postmaster(), n.pid())
 	if err != nil {
 		return s, err
 	}

@@ -83,7 +83,7 @@ func openSlowScene(ctx context.Context, b *bench, r *rig) (s *slowScene, err err
 			err = errors.Join(err, s.end())
 		}
 	}()
-	n, err := startNode(ctx, b.program, r.nodeURL, fmt.Sprintf("POSTBUS_WINDOW_BYTES=%d", slowWindow))
+	n, err := r.startNode(ctx, r.nodeURL, fmt.Sprintf("POSTBUS_WINDOW_BYTES=%d", slowWindow))
 	if err != nil {
 		return s, err
 	}
@@ -117,7 +117,7 @@ func (s *slowScene) arrived(reader, notifications int) {
 
 // run sends for length, while the slow reader reads or not, and then lets it catch up.
 func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.Duration) (compare.Sample, error) {
-	m, err := newMeter(s.node.process.pid(), r.postgres.PID())
+	m, err := newMeter(r.postmaster(), s.node.pid())
 	if err != nil {
 		return compare.Sample{}, err
 	}

@@ -72,7 +72,7 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (compare.Sam
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	m, err := meterAll(r.servers, r.postmaster)
+	m, err := newMeter(r.postmaster, r.servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}

@@ -6,18 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/postbus/postbus/bench/internal/compare"
 )
 
 // mainCallers is how many callers the goals beside gRPC and PostgreSQL alone are for.
 const mainCallers = 64
-
-// payload is a JSON text of 200 bytes.
-func payload() string {
-	return `{"order": 7, "text": "` + strings.Repeat("x", 200-24) + `"}`
-}
 
 // send measures what Send gives to so many callers with so many messages a call.
 func send(ctx context.Context, b *bench, callers, size int) (err error) {
@@ -36,48 +30,37 @@ func send(ctx context.Context, b *bench, callers, size int) (err error) {
 // A sending is what one comparison of Send needs.
 type sending struct {
 	load
+	ending
 	rig  *rig
 	one  *node   // alone on its database
 	two  []*node // together on theirs
 	bare *part   // gRPC without anything behind it
 	mean float64 // rows that the one node stored in a statement, the last time it was measured
-	ends []func() error
 }
 
 func (c *sending) start(ctx context.Context, b *bench) error {
 	var err error
-	if c.rig, err = newRig(ctx, b); err != nil {
+	if c.rig, err = b.newRig(ctx); err != nil {
 		return err
 	}
-	c.atEnd(func() error { return c.rig.end(ctx) })
-	if c.one, err = startNode(ctx, b.program, c.rig.nodeURL); err != nil {
+	c.add(func() error { return c.rig.end(ctx) })
+	if c.one, err = c.rig.startNode(ctx, c.rig.nodeURL); err != nil {
 		return err
 	}
-	c.atEnd(c.one.end)
+	c.add(c.one.end)
 	for range 2 {
-		n, err := startNode(ctx, b.program, c.rig.pairURL)
+		n, err := c.rig.startNode(ctx, c.rig.pairURL)
 		if err != nil {
 			return err
 		}
 		c.two = append(c.two, n)
-		c.atEnd(n.end)
+		c.add(n.end)
 	}
 	if c.bare, err = startEcho(ctx); err != nil {
 		return err
 	}
-	c.atEnd(c.bare.end)
+	c.add(c.bare.end)
 	return nil
-}
-
-func (c *sending) atEnd(end func() error) { c.ends = append(c.ends, end) }
-
-// end ends what was started, the last first.
-func (c *sending) end() error {
-	var failures []error
-	for i := range c.ends {
-		failures = append(failures, c.ends[len(c.ends)-1-i]())
-	}
-	return errors.Join(failures...)
 }
 
 // The names of the variants, in the tables and for the ratios.
@@ -94,7 +77,7 @@ const (
 )
 
 func (c *sending) experiment(ctx context.Context, b *bench) *compare.Experiment {
-	postmaster := c.rig.postgres.PID()
+	postmaster := c.rig.postmaster()
 	e := &compare.Experiment{
 		Title: fmt.Sprintf("Send, %d a call, %s", c.size, plural(c.callers, "caller")),
 		Text: fmt.Sprintf("%s on up to %d connections, %s of 200 bytes of JSON a call, for %s. Nobody reads. The CPU time a message is that of client, servers and database together. "+
@@ -113,11 +96,11 @@ func (c *sending) experiment(ctx context.Context, b *bench) *compare.Experiment 
 			}},
 			{Name: viaTwo, Run: func(ctx context.Context) (compare.Sample, error) { return c.through(ctx, c.two...) }},
 			{Name: grpcAlone, Run: noRows(func(ctx context.Context) (compare.Sample, error) {
-				return c.calls(ctx, []string{c.bare.addr}, []int{c.bare.process.pid()}, postmaster)
+				return c.calls(ctx, []string{c.bare.addr}, []int{c.bare.pid()}, postmaster)
 			})},
 			{Name: rowsAlone, Run: func(ctx context.Context) (compare.Sample, error) { return c.inserts(ctx, c.rig, c.mean) }},
 			{Name: eachInsert, Run: noRows(func(ctx context.Context) (compare.Sample, error) {
-				return c.each(ctx, c.rig.plainURL, insertOne, 0, postmaster)
+				return c.each(ctx, c.rig.plainURL, insertOne, postmaster)
 			})},
 			{Name: eachNotify, Run: noRows(func(ctx context.Context) (s compare.Sample, err error) {
 				stop, err := listen(ctx, c.rig.plainURL, "bench")
@@ -125,7 +108,7 @@ func (c *sending) experiment(ctx context.Context, b *bench) *compare.Experiment 
 					return s, err
 				}
 				defer func() { err = errors.Join(err, stop()) }()
-				return c.each(ctx, c.rig.plainURL, insertRing, 0, postmaster)
+				return c.each(ctx, c.rig.plainURL, insertRing, postmaster)
 			})},
 		},
 	}
@@ -140,13 +123,13 @@ func (c *sending) through(ctx context.Context, nodes ...*node) (compare.Sample, 
 	var targets []string
 	var servers []int
 	for _, n := range nodes {
-		targets, servers = append(targets, n.grpcAddr), append(servers, n.process.pid())
+		targets, servers = append(targets, n.grpcAddr), append(servers, n.pid())
 	}
 	before, err := storedBy(ctx, nodes)
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	s, err := c.calls(ctx, targets, servers, c.rig.postgres.PID())
+	s, err := c.calls(ctx, targets, servers, c.rig.postmaster())
 	if err != nil {
 		return s, err
 	}

@@ -36,7 +36,7 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *compare.Experiment) m
 			add(each.name, each.name, func(context.Context) (compare.Sample, error) { return compare.Sample{}, compare.RivalError{Why: err} })
 			continue
 		}
-		c.atEnd(r.end)
+		c.ending.add(r.end)
 		ways := r.ways
 		if c.callers != mainCallers {
 			ways = ways[len(ways)-1:]
@@ -55,7 +55,7 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *compare.Experiment) m
 }
 
 func (c *sending) measureRival(ctx context.Context, r *rival, w way) (compare.Sample, error) {
-	m, err := newMeter(r.process.pid(), 0)
+	m, err := newMeter(0, r.process.pid())
 	if err != nil {
 		return compare.Sample{}, err
 	}

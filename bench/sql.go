@@ -22,12 +22,12 @@ func sql(ctx context.Context, b *bench, writers int) (err error) {
 		l.length, reps = 2*b.length, b.reps
 		plainGoal, notifyGoal = "≥ 0.7", "≥ 2"
 	}
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	n, err := startNode(ctx, b.program, r.nodeURL)
+	n, err := r.startNode(ctx, r.nodeURL)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func sql(ctx context.Context, b *bench, writers int) (err error) {
 
 	statement := func(text string) func(context.Context) (compare.Sample, error) {
 		return func(ctx context.Context) (compare.Sample, error) {
-			return l.each(ctx, r.nodeURL, text, n.process.pid(), r.postgres.PID())
+			return l.each(ctx, r.nodeURL, text, r.postmaster(), n.pid())
 		}
 	}
 	const call = "SELECT postbus.send('bench', $1)"

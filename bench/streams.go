@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -17,20 +16,14 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-const (
-	streamCount  = 10_000
-	openPatience = 2 * time.Minute // for all of them to open
-
-	// spareFiles is what a process opens beside the connections of its streams.
-	spareFiles = 200
-)
+const streamCount = 10_000
 
 // streams measures the memory that an idle stream takes in the server.
 func streams(ctx context.Context, b *bench) (err error) {
 	if err := needFiles(streamCount); err != nil {
 		return err
 	}
-	r, err := newRig(ctx, b)
+	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
@@ -38,12 +31,12 @@ func streams(ctx context.Context, b *bench) (err error) {
 
 	onNode := func(conns int) func(context.Context) (compare.Sample, error) {
 		return func(ctx context.Context) (s compare.Sample, err error) {
-			n, err := startNode(ctx, b.program, r.nodeURL)
+			n, err := r.startNode(ctx, r.nodeURL)
 			if err != nil {
 				return s, err
 			}
 			defer func() { err = errors.Join(err, n.end()) }()
-			return bytesPerStream(ctx, n.grpcAddr, conns, n.process.pid(), r.postgres.PID(), func() error { return n.free(ctx) })
+			return bytesPerStream(ctx, n.grpcAddr, conns, n.pid(), r.postmaster(), func() (float64, error) { return n.resident(ctx) })
 		}
 	}
 	onBare := func(conns int) func(context.Context) (compare.Sample, error) {
@@ -53,10 +46,7 @@ func streams(ctx context.Context, b *bench) (err error) {
 				return s, err
 			}
 			defer func() { err = errors.Join(err, bare.end()) }()
-			return bytesPerStream(ctx, bare.addr, conns, bare.process.pid(), r.postgres.PID(), func() error {
-				_, err := bare.ask("free")
-				return err
-			})
+			return bytesPerStream(ctx, bare.addr, conns, bare.pid(), r.postmaster(), bare.resident)
 		}
 	}
 	const few, many = 100, streamCount
@@ -83,20 +73,14 @@ func streams(ctx context.Context, b *bench) (err error) {
 	return e.Perform(ctx, b.reps, b.out)
 }
 
-// bytesPerStream opens the streams at target and measures server, which free makes give
-// back what it does not use.
-func bytesPerStream(ctx context.Context, target string, conns, server, postmaster int, free func() error) (s compare.Sample, err error) {
-	resident := func() (float64, error) {
-		if err := free(); err != nil {
-			return 0, err
-		}
-		return residentBytes(server)
-	}
+// bytesPerStream opens the streams at target, which is the process server, and measures its
+// memory before and after.
+func bytesPerStream(ctx context.Context, target string, conns, server, postmaster int, resident func() (float64, error)) (s compare.Sample, err error) {
 	before, err := resident()
 	if err != nil {
 		return s, err
 	}
-	m, err := newMeter(server, postmaster)
+	m, err := newMeter(postmaster, server)
 	if err != nil {
 		return s, err
 	}

@@ -5,6 +5,15 @@ package main
 import (
 	"fmt"
 	"syscall"
+	"time"
+)
+
+const (
+	// openPatience is how long many streams have to open.
+	openPatience = 2 * time.Minute
+
+	// spareFiles is what a process opens beside the connections of its streams.
+	spareFiles = 200
 )
 
 // needFiles returns an error unless a process may have so many connections.
