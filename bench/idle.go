@@ -39,16 +39,16 @@ func idle(ctx context.Context, b *bench) (err error) {
 				if err := n.untilAsleep(ctx); err != nil {
 					return s, err
 				}
-				return r.still(ctx, length, n.pid())
+				return still(ctx, r, length, n.pid())
 			}},
-			{Name: alone, Run: func(ctx context.Context) (compare.Sample, error) { return r.still(ctx, length) }},
+			{Name: alone, Run: func(ctx context.Context) (compare.Sample, error) { return still(ctx, r, length) }},
 		},
 	}
 	return e.Perform(ctx, b.reps, b.out)
 }
 
 // still does nothing for length and measures what happens all the same.
-func (r *rig) still(ctx context.Context, length time.Duration, servers ...int) (compare.Sample, error) {
+func still(ctx context.Context, r *rig, length time.Duration, servers ...int) (compare.Sample, error) {
 	m, err := newMeter(r.postmaster(), servers...)
 	if err != nil {
 		return compare.Sample{}, err

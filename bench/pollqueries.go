@@ -51,7 +51,7 @@ func pollQueries(ctx context.Context, b *bench) (err error) {
 		}
 		total := 0.0
 		for range count {
-			statements, err := r.statementsOf(ctx, n, readers, send)
+			statements, err := statementsOf(ctx, r, n, readers, send)
 			if err != nil {
 				return s, err
 			}
@@ -84,21 +84,21 @@ func pollQueries(ctx context.Context, b *bench) (err error) {
 
 // statementsOf returns how many statements the database is asked from the time that the
 // polls wait and the node sleeps until they do so again.
-func (r *rig) statementsOf(ctx context.Context, n *node, polls int, send func(context.Context) error) (float64, error) {
-	before, err := r.statementsAtRest(ctx, n, polls)
+func statementsOf(ctx context.Context, r *rig, n *node, polls int, send func(context.Context) error) (float64, error) {
+	before, err := statementsAtRest(ctx, r, n, polls)
 	if err != nil {
 		return 0, err
 	}
 	if err := send(ctx); err != nil {
 		return 0, err
 	}
-	after, err := r.statementsAtRest(ctx, n, polls)
+	after, err := statementsAtRest(ctx, r, n, polls)
 	return float64(after - before), err
 }
 
 // statementsAtRest returns the count once the polls wait, the node sleeps, and the log,
 // which comes by a pipe, says nothing new for a moment.
-func (r *rig) statementsAtRest(ctx context.Context, n *node, polls int) (count int64, err error) {
+func statementsAtRest(ctx context.Context, r *rig, n *node, polls int) (count int64, err error) {
 	const quiet = 100 * time.Millisecond
 	for {
 		err = n.until(ctx, "with all polls waiting", func() bool {
