@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -28,12 +29,12 @@ func rateColumns() []string { return []string{"messages/s", "CPU µs a message",
 
 // measure runs call by all callers and says what it gave and took. The CPU time is that
 // of client, servers and database together.
-func (l load) measure(ctx context.Context, m *meter, call func(ctx context.Context, caller int) error) (compare.Sample, error) {
+func (l load) measure(ctx context.Context, m *rig.Meter, call func(ctx context.Context, caller int) error) (compare.Sample, error) {
 	made, wall, err := hammer(ctx, l.callers, l.length, call)
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	s, err := m.sample()
+	s, err := m.Sample()
 	messages, spent := float64(made)*float64(l.size), s.CPU.Total().Seconds()
 	s.Figures = []float64{messages / wall.Seconds(), 1e6 * spent / messages, spent / s.Wall.Seconds()}
 	return s, err
@@ -44,7 +45,7 @@ func (l load) measure(ctx context.Context, m *meter, call func(ctx context.Conte
 func (l load) calls(ctx context.Context, targets []string, servers []int, postmaster int) (compare.Sample, error) {
 	clients := make([]postbusv1.BusServiceClient, max(min(conns, l.callers), len(targets)))
 	for i := range clients {
-		conn, err := dial(targets[i%len(targets)])
+		conn, err := rig.Dial(targets[i%len(targets)])
 		if err != nil {
 			return compare.Sample{}, err
 		}
@@ -57,11 +58,11 @@ func (l load) calls(ctx context.Context, targets []string, servers []int, postma
 		for j := range requests[i].Messages {
 			requests[i].Messages[j] = &postbusv1.Message{
 				Channel: fmt.Sprintf("bench-%d", i),
-				Body:    &postbusv1.Message_Json{Json: payload()},
+				Body:    &postbusv1.Message_Json{Json: rig.Payload()},
 			}
 		}
 	}
-	m, err := newMeter(postmaster, servers...)
+	m, err := rig.NewMeter(postmaster, servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -37,10 +38,10 @@ func (e *echo) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.BusServ
 }
 
 func echoServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
-	return servePart(&echo{}, in, out)
+	return rig.ServePart(&echo{}, in, out)
 }
 
 // startEcho starts the echo server as a process.
-func startEcho(ctx context.Context) (*part, error) {
-	return startPart(ctx, 30*time.Second, nil, "echo-server")
+func startEcho(ctx context.Context) (*rig.Part, error) {
+	return rig.StartPart(ctx, 30*time.Second, nil, "echo-server")
 }

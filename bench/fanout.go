@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -23,20 +24,20 @@ type shape struct{ readers, conns int }
 
 // fanout measures what a delivery costs when many read the same channel, beside a bare
 // grpc-go server that sends prepared bytes to the same streams.
-func fanout(ctx context.Context, b *bench) (err error) {
+func fanout(ctx context.Context, b *rig.Bench) (err error) {
 	shapes := []shape{{100, 4}, {100, 100}, {1_000, 4}, {1_000, 1_000}, {10_000, 4}, {10_000, 10_000}}
-	if b.quick {
+	if b.Quick {
 		shapes = shapes[2:4]
 	}
-	if err := needFiles(shapes[len(shapes)-1].conns); err != nil {
+	if err := rig.NeedFiles(shapes[len(shapes)-1].conns); err != nil {
 		return err
 	}
-	r, err := b.newRig(ctx)
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	report := newFanoutReport(b.out)
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
+	report := newFanoutReport(b.Out)
 	for _, s := range shapes {
 		if err := fanoutShape(ctx, b, r, s, report); err != nil {
 			return fmt.Errorf("%d readers on %d connections: %w", s.readers, s.conns, err)
@@ -48,51 +49,51 @@ func fanout(ctx context.Context, b *bench) (err error) {
 
 // fanoutShape measures one shape: all servers and all streams are open all the time, and
 // the variants take turns.
-func fanoutShape(ctx context.Context, b *bench, r *rig, of shape, report *fanoutReport) (err error) {
-	n, err := r.startNode(ctx, r.nodeURL)
+func fanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report *fanoutReport) (err error) {
+	n, err := r.StartNode(ctx, r.NodeURL)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
-	bare, err := startPart(ctx, 30*time.Second, nil, "bare-server")
+	defer func() { err = errors.Join(err, n.End()) }()
+	bare, err := rig.StartPart(ctx, 30*time.Second, nil, "bare-server")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bare.end()) }()
+	defer func() { err = errors.Join(err, bare.End()) }()
 	plan := sinkPlan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.said(), bare.said())
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), bare.Said())
 		}
 	}()
 	var sinks [2]*farSink
-	for i, target := range []string{n.grpcAddr, bare.addr} {
+	for i, target := range []string{n.GRPCAddr, bare.Addr} {
 		plan.Target = target
 		if sinks[i], err = startSink(ctx, plan); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, sinks[i].end()) }()
+		defer func() { err = errors.Join(err, sinks[i].End()) }()
 	}
-	conn, err := dial(n.grpcAddr)
+	conn, err := rig.Dial(n.GRPCAddr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
 
-	long, short := b.pick(600*time.Millisecond, 250*time.Millisecond), b.pick(200*time.Millisecond, 100*time.Millisecond)
+	long, short := b.Pick(600*time.Millisecond, 250*time.Millisecond), b.Pick(200*time.Millisecond, 100*time.Millisecond)
 	for _, size := range []int{1, 32} {
 		toNode := func(channel string) func(context.Context) error {
-			return func(ctx context.Context) error { return sendBurst(ctx, bus, channel, size) }
+			return func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, size) }
 		}
 		toBare := func(way string) func(context.Context) error {
 			return func(context.Context) error {
-				return bare.tell(way, size)
+				return bare.Tell(way, size)
 			}
 		}
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
-		server, other := processes{n.pid(), r.postmaster()}, processes{bare.pid(), 0}
+		server, other := processes{n.PID(), r.Postmaster()}, processes{bare.PID(), 0}
 		e := compare.Experiment{Title: fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), Variants: []compare.Variant{
 			{Name: throughNode, Run: func(ctx context.Context) (compare.Sample, error) {
 				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
@@ -111,7 +112,7 @@ func fanoutShape(ctx context.Context, b *bench, r *rig, of shape, report *fanout
 				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))
 			}},
 		}}
-		all, err := e.Measure(ctx, b.fewer())
+		all, err := e.Measure(ctx, b.Fewer())
 		if err != nil {
 			return err
 		}
@@ -140,11 +141,11 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 		if responses, err = to.responses(); err != nil {
 			return s, err
 		}
-		if spent, err = to.cpu(); err != nil {
+		if spent, err = to.CPU(); err != nil {
 			return s, err
 		}
 	}
-	m, err := newMeter(of.postmaster, of.server)
+	m, err := rig.NewMeter(of.postmaster, of.server)
 	if err != nil {
 		return s, err
 	}
@@ -173,10 +174,10 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 			return s, fmt.Errorf("burst %d: %w", count+1, err)
 		}
 	}
-	if s, err = m.sample(float64(count), float64(deliveries), 0, 0); err != nil || to == nil {
+	if s, err = m.Sample(float64(count), float64(deliveries), 0, 0); err != nil || to == nil {
 		return s, err
 	}
-	spentAfter, err := to.cpu()
+	spentAfter, err := to.CPU()
 	if err != nil {
 		return s, err
 	}
@@ -204,11 +205,11 @@ type processes struct{ server, postmaster int }
 
 // enough reports whether the server has spent its budget since m began, or the time is over
 // in which a calm machine would have got there.
-func enough(m *meter, budget time.Duration) (bool, error) {
+func enough(m *rig.Meter, budget time.Duration) (bool, error) {
 	const calm = 3 // as much wall time
-	if time.Since(m.began) >= calm*budget {
+	if time.Since(m.Began) >= calm*budget {
 		return true, nil
 	}
-	spent, err := m.serverTime()
+	spent, err := m.ServerTime()
 	return spent >= budget, err
 }

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -149,7 +150,7 @@ const firstID = 1 << 28
 
 func newPress() (*press, error) {
 	text, err := proto.Marshal(&postbusv1.Notification{
-		Id: firstID, Channel: fanoutChannel, Body: &postbusv1.Notification_Json{Json: payload()}, SentAt: timestamppb.Now(),
+		Id: firstID, Channel: fanoutChannel, Body: &postbusv1.Notification_Json{Json: rig.Payload()}, SentAt: timestamppb.Now(),
 	})
 	if err != nil {
 		return nil, err

@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 const (
@@ -76,8 +78,8 @@ func (s *sink) open(ctx context.Context, from, to int) (*sinkConn, error) {
 	select {
 	case err := <-c.opened:
 		return c, err
-	case <-time.After(openPatience):
-		return c, fmt.Errorf("streams %d to %d have not opened within %s", from, to, openPatience)
+	case <-time.After(rig.OpenPatience):
+		return c, fmt.Errorf("streams %d to %d have not opened within %s", from, to, rig.OpenPatience)
 	case <-ctx.Done():
 		return c, ctx.Err()
 	}

@@ -11,6 +11,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // burstPatience is how long one burst may take to come to all readers.
@@ -79,7 +81,7 @@ func (s *sink) obey(in io.Reader, say func(string)) error {
 
 // A farSink is a sink in another process.
 type farSink struct {
-	*part
+	*rig.Part
 	plan      sinkPlan
 	delivered int64 // to all readers, since the begin
 }
@@ -90,22 +92,22 @@ func startSink(ctx context.Context, plan sinkPlan) (*farSink, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := startPart(ctx, openPatience, nil, "sink", string(text))
+	p, err := rig.StartPart(ctx, rig.OpenPatience, nil, "sink", string(text))
 	if err != nil {
 		return nil, err
 	}
-	return &farSink{part: p, plan: plan}, nil
+	return &farSink{Part: p, plan: plan}, nil
 }
 
 // expect announces so many more notifications. Behind it comes wait.
 func (f *farSink) expect(notifications int64) error {
 	f.delivered += notifications
-	return f.tell("until", f.delivered)
+	return f.Tell("until", f.delivered)
 }
 
 // wait returns when all that was expected has come.
 func (f *farSink) wait() error {
-	line, err := f.line(burstPatience)
+	line, err := f.Line(burstPatience)
 	if err == nil && line != "got\n" {
 		err = fmt.Errorf("the sink said %q", line)
 	}
@@ -114,13 +116,13 @@ func (f *farSink) wait() error {
 
 // check returns an error unless every reader has got an equal part of what was expected.
 func (f *farSink) check() error {
-	_, err := f.ask(fmt.Sprintf("check %d", f.delivered/int64(f.plan.Readers)))
+	_, err := f.Ask(fmt.Sprintf("check %d", f.delivered/int64(f.plan.Readers)))
 	return err
 }
 
 // responses returns how many responses with notifications have come.
 func (f *farSink) responses() (count float64, err error) {
-	line, err := f.ask("responses 0")
+	line, err := f.Ask("responses 0")
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -32,7 +33,7 @@ func withIDs(ids ...int64) *postbusv1.SubscribeResponse {
 	r := &postbusv1.SubscribeResponse{}
 	for _, id := range ids {
 		r.Notifications = append(r.Notifications, &postbusv1.Notification{
-			Id: id, Channel: "a", Body: &postbusv1.Notification_Json{Json: payload()},
+			Id: id, Channel: "a", Body: &postbusv1.Notification_Json{Json: rig.Payload()},
 		})
 		r.Last = id
 	}
@@ -93,7 +94,7 @@ func TestPreparedBytesAreResponses(t *testing.T) {
 			t.Fatalf("%d notifications, want %d", len(got.GetNotifications()), count)
 		}
 		for _, n := range got.GetNotifications() {
-			if next++; n.GetId() != next || n.GetChannel() != fanoutChannel || n.GetJson() != payload() {
+			if next++; n.GetId() != next || n.GetChannel() != fanoutChannel || n.GetJson() != rig.Payload() {
 				t.Fatalf("notification %v, want id %d", n, next)
 			}
 		}

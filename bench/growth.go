@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -24,14 +25,14 @@ const (
 )
 
 // growth measures what a message costs as everything around it grows tenfold.
-func growth(ctx context.Context, b *bench) (err error) {
-	r, err := b.newRig(ctx)
+func growth(ctx context.Context, b *rig.Bench) (err error) {
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
 	million := 1_000_000
-	if b.quick {
+	if b.Quick {
 		million = 100_000
 	}
 	t := &compare.Table{Header: []string{
@@ -49,9 +50,9 @@ func growth(ctx context.Context, b *bench) (err error) {
 			return err
 		}
 	}
-	b.out.Section("Growth", fmt.Sprintf("Messages of 200 bytes: one at a time to subscribers of the same channel, else %d in a call; the next call when what is read of the one before has come. "+
+	b.Out.Section("Growth", fmt.Sprintf("Messages of 200 bytes: one at a time to subscribers of the same channel, else %d in a call; the next call when what is read of the one before has come. "+
 		"A node reads its tail while it waits for a commit, so that a slow disk costs it CPU time. All sizes of a thing are open at once, each on a database of its own, and take turns.", growthBatch))
-	t.Print(b.out)
+	t.Print(b.Out)
 	return nil
 }
 
@@ -64,50 +65,50 @@ func upTo(from, to int) (sizes []int) {
 }
 
 // start begins a point: a database with so many rows, and a node on it with a client.
-func start(ctx context.Context, r *rig, p *point, rows, channels int) (postbusv1.BusServiceClient, error) {
+func start(ctx context.Context, r *rig.Rig, p *point, rows, channels int) (postbusv1.BusServiceClient, error) {
 	url, err := freshDatabase(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if rows > 0 {
-		if err := fill(ctx, url, rows, channels); err != nil {
+		if err := rig.Fill(ctx, url, rows, channels); err != nil {
 			return nil, err
 		}
 	}
 	return p.node(ctx, r, url)
 }
 
-func freshDatabase(ctx context.Context, r *rig) (url string, err error) {
-	return r.database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
+func freshDatabase(ctx context.Context, r *rig.Rig) (url string, err error) {
+	return r.Database(ctx, fmt.Sprintf("growth-%d", rand.Uint64()))
 }
 
 // node adds a node and returns a client of it.
-func (p *point) node(ctx context.Context, r *rig, url string) (postbusv1.BusServiceClient, error) {
-	n, err := r.startNode(ctx, url)
+func (p *point) node(ctx context.Context, r *rig.Rig, url string) (postbusv1.BusServiceClient, error) {
+	n, err := r.StartNode(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	p.nodes = append(p.nodes, n)
-	p.add(n.end)
-	conn, err := dial(n.grpcAddr)
+	p.Add(n.End)
+	conn, err := rig.Dial(n.GRPCAddr)
 	if err != nil {
 		return nil, err
 	}
-	p.add(conn.Close)
+	p.Add(conn.Close)
 	return postbusv1.NewBusServiceClient(conn), nil
 }
 
 // sink adds readers of the last node.
 func (p *point) sink(ctx context.Context, channel string, readers, conns int) (*farSink, error) {
-	s, err := startSink(ctx, sinkPlan{Target: p.nodes[len(p.nodes)-1].grpcAddr, Conns: conns, Readers: readers, Channel: channel})
+	s, err := startSink(ctx, sinkPlan{Target: p.nodes[len(p.nodes)-1].GRPCAddr, Conns: conns, Readers: readers, Channel: channel})
 	if err != nil {
 		return nil, err
 	}
-	p.add(s.end)
+	p.Add(s.End)
 	return s, nil
 }
 
-func otherSubscribers(r *rig) func(context.Context, int, *point) error {
+func otherSubscribers(r *rig.Rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		bus, err := start(ctx, r, p, 0, 0)
 		if err != nil {
@@ -118,13 +119,13 @@ func otherSubscribers(r *rig) func(context.Context, int, *point) error {
 		}
 		probe, err := p.sink(ctx, "probe", 1, 1)
 		p.step = func(ctx context.Context) (int, error) {
-			return growthBatch, probe.burst(ctx, growthBatch, func(ctx context.Context) error { return sendBurst(ctx, bus, "probe", growthBatch) })
+			return growthBatch, probe.burst(ctx, growthBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, "probe", growthBatch) })
 		}
 		return err
 	}
 }
 
-func sameSubscribers(r *rig) func(context.Context, int, *point) error {
+func sameSubscribers(r *rig.Rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		bus, err := start(ctx, r, p, 0, 0)
 		if err != nil {
@@ -132,13 +133,13 @@ func sameSubscribers(r *rig) func(context.Context, int, *point) error {
 		}
 		readers, err := p.sink(ctx, fanoutChannel, size, growthConns)
 		p.step = func(ctx context.Context) (int, error) {
-			return size, readers.burst(ctx, 1, func(ctx context.Context) error { return sendBurst(ctx, bus, fanoutChannel, 1) })
+			return size, readers.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, fanoutChannel, 1) })
 		}
 		return err
 	}
 }
 
-func channels(r *rig) func(context.Context, int, *point) error {
+func channels(r *rig.Rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		bus, err := start(ctx, r, p, size, size)
 		if err != nil {
@@ -162,7 +163,7 @@ func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, d
 		if channel < f.plan.Readers {
 			read++
 		}
-		request.Messages[i] = &postbusv1.Message{Channel: fmt.Sprintf("channel-%d", channel), Body: &postbusv1.Message_Json{Json: payload()}}
+		request.Messages[i] = &postbusv1.Message{Channel: fmt.Sprintf("channel-%d", channel), Body: &postbusv1.Message_Json{Json: rig.Payload()}}
 	}
 	if read > 0 {
 		if err := f.expect(read); err != nil {
@@ -175,17 +176,17 @@ func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, d
 	return f.wait()
 }
 
-func rowsSent(r *rig) func(context.Context, int, *point) error {
+func rowsSent(r *rig.Rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		bus, err := start(ctx, r, p, size, rowChannels)
 		p.step = func(ctx context.Context) (int, error) {
-			return growthBatch, sendBurst(ctx, bus, "channel-7", growthBatch)
+			return growthBatch, rig.SendBurst(ctx, bus, "channel-7", growthBatch)
 		}
 		return err
 	}
 }
 
-func rowsRead(r *rig) func(context.Context, int, *point) error {
+func rowsRead(r *rig.Rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		bus, err := start(ctx, r, p, size, rowChannels)
 		p.step = func(ctx context.Context) (int, error) {
@@ -203,7 +204,7 @@ func rowsRead(r *rig) func(context.Context, int, *point) error {
 	}
 }
 
-func moreNodes(r *rig) func(context.Context, int, *point) error {
+func moreNodes(r *rig.Rig) func(context.Context, int, *point) error {
 	return func(ctx context.Context, size int, p *point) error {
 		url, err := freshDatabase(ctx, r)
 		if err != nil {
@@ -228,7 +229,7 @@ func moreNodes(r *rig) func(context.Context, int, *point) error {
 					return 0, err
 				}
 			}
-			if err := sendBurst(ctx, buses[rand.IntN(size)], fanoutChannel, growthBatch); err != nil {
+			if err := rig.SendBurst(ctx, buses[rand.IntN(size)], fanoutChannel, growthBatch); err != nil {
 				return 0, err
 			}
 			for _, s := range sinks {

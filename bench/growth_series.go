@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // A growing is one thing that grows while the rest stays.
@@ -21,8 +22,8 @@ type growing struct {
 
 // A point is a growing thing at one size: a database, its nodes, and what is done to them.
 type point struct {
-	ending
-	nodes []*node
+	rig.Ending
+	nodes []*rig.Node
 	// step does something and returns how many units it was, when all of it has come.
 	step func(ctx context.Context) (units int, err error)
 }
@@ -35,21 +36,21 @@ const (
 )
 
 // grow measures all sizes of one thing, in turns, and adds a row for each.
-func grow(ctx context.Context, b *bench, r *rig, g growing, to *compare.Table) (err error) {
+func grow(ctx context.Context, b *rig.Bench, r *rig.Rig, g growing, to *compare.Table) (err error) {
 	e := compare.Experiment{Title: "growth: " + g.name}
-	var opened ending
-	defer func() { err = errors.Join(err, opened.end()) }()
+	var opened rig.Ending
+	defer func() { err = errors.Join(err, opened.End()) }()
 	for _, size := range g.sizes {
 		p := &point{}
-		opened.add(p.end)
+		opened.Add(p.End)
 		if err := g.open(ctx, size, p); err != nil {
 			return fmt.Errorf("%s: %s: %w", g.name, compare.Number(size), err)
 		}
 		e.Variants = append(e.Variants, compare.Variant{Name: compare.Number(size), Run: func(ctx context.Context) (compare.Sample, error) {
-			return p.run(ctx, r, b.pick(700*time.Millisecond, 300*time.Millisecond))
+			return p.run(ctx, r, b.Pick(700*time.Millisecond, 300*time.Millisecond))
 		}})
 	}
-	all, err := e.Measure(ctx, b.fewer())
+	all, err := e.Measure(ctx, b.Fewer())
 	if err != nil {
 		return fmt.Errorf("%s: %w", g.name, err)
 	}
@@ -73,24 +74,24 @@ func grow(ctx context.Context, b *bench, r *rig, g growing, to *compare.Table) (
 }
 
 // run takes steps until length is over.
-func (p *point) run(ctx context.Context, r *rig, length time.Duration) (compare.Sample, error) {
+func (p *point) run(ctx context.Context, r *rig.Rig, length time.Duration) (compare.Sample, error) {
 	servers := make([]int, len(p.nodes))
 	for i, n := range p.nodes {
-		servers[i] = n.pid()
+		servers[i] = n.PID()
 	}
-	m, err := newMeter(r.postmaster(), servers...)
+	m, err := rig.NewMeter(r.Postmaster(), servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}
 	units := 0
-	for steps := 0; steps < minBursts || time.Since(m.began) < length; steps++ {
+	for steps := 0; steps < minBursts || time.Since(m.Began) < length; steps++ {
 		n, err := p.step(ctx)
 		if err != nil {
 			return compare.Sample{}, fmt.Errorf("step %d: %w", steps+1, err)
 		}
 		units += n
 	}
-	s, err := m.sample()
+	s, err := m.Sample()
 	micros := func(d time.Duration) float64 { return d.Seconds() * 1e6 / float64(units) }
 	s.Figures = []float64{nodeCost: micros(s.CPU.Server), databaseCost: micros(s.CPU.Database), wallCost: micros(s.Wall)}
 	return s, err

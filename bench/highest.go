@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // highest returns how many messages a second go this way when the callers of the main
 // goals send one a call as fast as they can, and a reader takes them all.
 func (r *route) highest(ctx context.Context, length time.Duration) (rate float64, err error) {
 	l := load{mainCallers, 1, length}
-	receiving, err := dial(r.to)
+	receiving, err := rig.Dial(r.to)
 	if err != nil {
 		return 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -20,20 +21,20 @@ const (
 
 // httpFanout measures what a delivery costs when many read the same channel by HTTP, each
 // on a connection of its own, beside a bare server that writes the same bytes.
-func httpFanout(ctx context.Context, b *bench, over string) (err error) {
+func httpFanout(ctx context.Context, b *rig.Bench, over string) (err error) {
 	counts := []int{1_000, 5_000}
-	if b.quick {
+	if b.Quick {
 		counts = counts[:1]
 	}
-	if err := needFiles(counts[len(counts)-1]); err != nil {
+	if err := rig.NeedFiles(counts[len(counts)-1]); err != nil {
 		return err
 	}
-	r, err := b.newRig(ctx)
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	report := newWebReport(b.out, over)
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
+	report := newWebReport(b.Out, over)
 	for _, readers := range counts {
 		if err := httpFanoutShape(ctx, b, r, readers, report); err != nil {
 			return fmt.Errorf("%d readers: %w", readers, err)
@@ -45,31 +46,31 @@ func httpFanout(ctx context.Context, b *bench, over string) (err error) {
 
 // httpFanoutShape measures so many readers: both servers and all readers are open all the time,
 // and the variants take turns.
-func httpFanoutShape(ctx context.Context, b *bench, r *rig, readers int, report *webReport) (err error) {
-	n, err := r.startNode(ctx, r.nodeURL)
+func httpFanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int, report *webReport) (err error) {
+	n, err := r.StartNode(ctx, r.NodeURL)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
-	bare, err := startPart(ctx, 30*time.Second, nil, "bare-web-server")
+	defer func() { err = errors.Join(err, n.End()) }()
+	bare, err := rig.StartPart(ctx, 30*time.Second, nil, "bare-web-server")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bare.end()) }()
+	defer func() { err = errors.Join(err, bare.End()) }()
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.said(), bare.said())
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), bare.Said())
 		}
 	}()
 	var sinks [2]*farSink
-	for i, target := range []string{n.httpAddr, bare.addr} {
+	for i, target := range []string{n.HTTPAddr, bare.Addr} {
 		plan := sinkPlan{Target: target, Over: report.over, Readers: readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
 		if sinks[i], err = startSink(ctx, plan); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, sinks[i].end()) }()
+		defer func() { err = errors.Join(err, sinks[i].End()) }()
 	}
-	conn, err := dial(n.grpcAddr)
+	conn, err := rig.Dial(n.GRPCAddr)
 	if err != nil {
 		return err
 	}
@@ -79,15 +80,15 @@ func httpFanoutShape(ctx context.Context, b *bench, r *rig, readers int, report 
 	if report.over == overPolls {
 		way = wayParked
 	}
-	long, short := b.pick(600*time.Millisecond, 250*time.Millisecond), b.pick(200*time.Millisecond, 100*time.Millisecond)
+	long, short := b.Pick(600*time.Millisecond, 250*time.Millisecond), b.Pick(200*time.Millisecond, 100*time.Millisecond)
 	for _, size := range []int{1, 32} {
 		toNode := func(channel string) func(context.Context) error {
-			return func(ctx context.Context) error { return sendBurst(ctx, bus, channel, size) }
+			return func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, size) }
 		}
-		toBare := func(context.Context) error { return bare.tell(way, size) }
+		toBare := func(context.Context) error { return bare.Tell(way, size) }
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
-		server, other := processes{n.pid(), r.postmaster()}, processes{bare.pid(), 0}
+		server, other := processes{n.PID(), r.Postmaster()}, processes{bare.PID(), 0}
 		again := func(ctx context.Context) (compare.Sample, error) {
 			return bursts(ctx, other, sinks[1], size, pace, long, toBare)
 		}
@@ -105,7 +106,7 @@ func httpFanoutShape(ctx context.Context, b *bench, r *rig, readers int, report 
 				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))
 			}},
 		}}
-		all, err := e.Measure(ctx, b.fewer())
+		all, err := e.Measure(ctx, b.Fewer())
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // A bareWeb is what net/http and a bare WebSocket server can do at best: handlers that
@@ -63,7 +65,7 @@ type webPress struct {
 func newWebPress() webPress {
 	return webPress{
 		id: firstID,
-		behind: `,"channel":"` + fanoutChannel + `","type":"","payload":` + payload() +
+		behind: `,"channel":"` + fanoutChannel + `","type":"","payload":` + rig.Payload() +
 			`,"headers":{},"sent_at":"` + time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00") + `"}`,
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // The ways of a sink beside gRPC.
@@ -45,12 +47,12 @@ type webConn struct {
 // openWeb connects a reader and returns when it has its first position: from then on it
 // misses nothing.
 func (s *sink) openWeb(ctx context.Context, number int) (*webConn, error) {
-	conn, err := (&net.Dialer{Timeout: openPatience}).DialContext(ctx, "tcp", s.plan.Target)
+	conn, err := (&net.Dialer{Timeout: rig.OpenPatience}).DialContext(ctx, "tcp", s.plan.Target)
 	if err != nil {
 		return nil, err
 	}
 	c := &webConn{sink: s, number: number, conn: conn, closed: make(chan struct{}), closing: make(chan struct{})}
-	if err = conn.SetReadDeadline(time.Now().Add(openPatience)); err == nil {
+	if err = conn.SetReadDeadline(time.Now().Add(rig.OpenPatience)); err == nil {
 		err = c.begin(ctx)
 	}
 	if err == nil {

@@ -9,19 +9,20 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // idle measures what a node costs that nobody uses.
-func idle(ctx context.Context, b *bench) (err error) {
-	r, err := b.newRig(ctx)
+func idle(ctx context.Context, b *rig.Bench) (err error) {
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	if err := r.logStatements(ctx); err != nil {
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
+	if err := r.LogStatements(ctx); err != nil {
 		return err
 	}
-	length := b.pick(30*time.Second, 5*time.Second)
+	length := b.Pick(30*time.Second, 5*time.Second)
 	const node, alone = "postbus serve", "PostgreSQL alone"
 	e := compare.Experiment{
 		Title: "An idle node",
@@ -31,36 +32,36 @@ func idle(ctx context.Context, b *bench) (err error) {
 		},
 		Variants: []compare.Variant{
 			{Name: node, Goal: "≤ 2/s, ≤ 1 %", Run: func(ctx context.Context) (s compare.Sample, err error) {
-				n, err := r.startNode(ctx, r.nodeURL)
+				n, err := r.StartNode(ctx, r.NodeURL)
 				if err != nil {
 					return s, err
 				}
-				defer func() { err = errors.Join(err, n.end()) }()
-				if err := n.untilAsleep(ctx); err != nil {
+				defer func() { err = errors.Join(err, n.End()) }()
+				if err := n.UntilAsleep(ctx); err != nil {
 					return s, err
 				}
-				return still(ctx, r, length, n.pid())
+				return still(ctx, r, length, n.PID())
 			}},
 			{Name: alone, Run: func(ctx context.Context) (compare.Sample, error) { return still(ctx, r, length) }},
 		},
 	}
-	return e.Perform(ctx, b.reps, b.out)
+	return e.Perform(ctx, b.Reps, b.Out)
 }
 
 // still does nothing for length and measures what happens all the same.
-func still(ctx context.Context, r *rig, length time.Duration, servers ...int) (compare.Sample, error) {
-	m, err := newMeter(r.postmaster(), servers...)
+func still(ctx context.Context, r *rig.Rig, length time.Duration, servers ...int) (compare.Sample, error) {
+	m, err := rig.NewMeter(r.Postmaster(), servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	before := r.statements()
+	before := r.Statements()
 	select {
 	case <-time.After(length):
 	case <-ctx.Done():
 		return compare.Sample{}, ctx.Err()
 	}
-	statements := r.statements() - before
-	s, err := m.sample()
+	statements := r.Statements() - before
+	s, err := m.Sample()
 	wall := s.Wall.Seconds()
 	s.Figures = []float64{
 		float64(statements) / wall,

@@ -15,6 +15,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // An httpPlan says what an HTTP part reads: each reader on a connection of its own.
@@ -43,7 +45,7 @@ func httpPart(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 	dialing.SetLimit(50)
 	for i := range conns {
 		dialing.Go(func() (err error) {
-			conns[i], err = (&net.Dialer{Timeout: openPatience}).DialContext(ctx, "tcp", plan.Target)
+			conns[i], err = (&net.Dialer{Timeout: rig.OpenPatience}).DialContext(ctx, "tcp", plan.Target)
 			switch {
 			case err != nil:
 			case plan.Socket:
@@ -74,7 +76,7 @@ func httpPart(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 		}()
 	}
 	fmt.Fprintln(out, "ready readers")
-	go func() { ended <- obey(in, out) }()
+	go func() { ended <- rig.Obey(in, out) }()
 	select {
 	case err := <-failed:
 		return err
@@ -161,10 +163,10 @@ func (p httpPlan) answer(in *bufio.Reader) (last string, err error) {
 }
 
 // startHTTP starts an HTTP part.
-func startHTTP(ctx context.Context, plan httpPlan) (*part, error) {
+func startHTTP(ctx context.Context, plan httpPlan) (*rig.Part, error) {
 	text, err := json.Marshal(plan)
 	if err != nil {
 		return nil, err
 	}
-	return startPart(ctx, openPatience, nil, "http-readers", string(text))
+	return rig.StartPart(ctx, rig.OpenPatience, nil, "http-readers", string(text))
 }

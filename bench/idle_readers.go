@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // idleReps bounds the repetitions of idlers, which take a minute each.
@@ -19,36 +20,36 @@ const idleReps = 3
 type idleKind struct {
 	name, goal string
 	gauge      string // the node's metric that counts them
-	start      func(ctx context.Context, n *node) (end func() error, err error)
+	start      func(ctx context.Context, n *rig.Node) (end func() error, err error)
 }
 
 // grpcKind is streams over so many connections.
 func grpcKind(name, goal string, conns int) idleKind {
-	return idleKind{name, goal, "postbus_streams", func(ctx context.Context, n *node) (func() error, error) {
-		s, err := startSink(ctx, sinkPlan{Target: n.grpcAddr, Conns: conns, Readers: streamCount, Channel: "idle-%d"})
+	return idleKind{name, goal, "postbus_streams", func(ctx context.Context, n *rig.Node) (func() error, error) {
+		s, err := startSink(ctx, sinkPlan{Target: n.GRPCAddr, Conns: conns, Readers: streamCount, Channel: "idle-%d"})
 		if err != nil {
 			return nil, err
 		}
-		return s.end, nil
+		return s.End, nil
 	}}
 }
 
 // httpKind is requests on connections of their own.
 func httpKind(name, goal, gauge string, plan httpPlan) idleKind {
-	return idleKind{name, goal, gauge, func(ctx context.Context, n *node) (func() error, error) {
-		plan.Target, plan.Readers = n.httpAddr, streamCount
+	return idleKind{name, goal, gauge, func(ctx context.Context, n *rig.Node) (func() error, error) {
+		plan.Target, plan.Readers = n.HTTPAddr, streamCount
 		p, err := startHTTP(ctx, plan)
 		if err != nil {
 			return nil, err
 		}
-		return p.end, nil
+		return p.End, nil
 	}}
 }
 
 func idleKinds() []idleKind {
 	const channel = "channels=idle-%d"
 	return []idleKind{
-		{"no readers", "transactions ≤ 2/s, node ≤ 1 %", "", func(context.Context, *node) (func() error, error) { return func() error { return nil }, nil }},
+		{"no readers", "transactions ≤ 2/s, node ≤ 1 %", "", func(context.Context, *rig.Node) (func() error, error) { return func() error { return nil }, nil }},
 		grpcKind("gRPC, 100 connections", "≤ 12 KB", 100),
 		grpcKind("gRPC, a connection each", "≤ 32 KB", streamCount),
 		httpKind(overPolls, "≤ 20 KB", "postbus_polls", httpPlan{Path: pollPath + "timeout=50s&" + channel, Accept: "application/json", Poll: true}),
@@ -64,18 +65,18 @@ func idleKinds() []idleKind {
 // idlers measures what readers cost that wait for nothing, by each way in. Every way has
 // a node and a database of its own, and all of them are watched at the same time: they
 // do next to nothing.
-func idlers(ctx context.Context, b *bench) (err error) {
-	if err := needFiles(streamCount); err != nil {
+func idlers(ctx context.Context, b *rig.Bench) (err error) {
+	if err := rig.NeedFiles(streamCount); err != nil {
 		return err
 	}
-	r, err := b.newRig(ctx)
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
 	kinds := idleKinds()
 	samples := compare.Runs{}
-	for rep := range min(b.reps, idleReps) {
+	for rep := range min(b.Reps, idleReps) {
 		if err := idleTogether(ctx, b, r, rep, kinds, samples); err != nil {
 			return err
 		}
@@ -83,21 +84,21 @@ func idlers(ctx context.Context, b *bench) (err error) {
 	e := compare.Experiment{
 		Title: "Idle readers",
 		Text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Long-poll, lines, SSE and WebSockets have a connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
-			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", compare.Figure(streamCount), idleLength(b), min(b.reps, idleReps)),
+			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", compare.Figure(streamCount), idleLength(b), min(b.Reps, idleReps)),
 		Columns: []string{"KB a reader", "node: % of a core", "transactions/s", "s to open all"},
 	}
 	for _, kind := range kinds {
 		e.Variants = append(e.Variants, compare.Variant{Name: kind.name, Goal: kind.goal})
 	}
-	return e.Report(b.out, samples)
+	return e.Report(b.Out, samples)
 }
 
 // idleLength is one heartbeat.
-func idleLength(b *bench) time.Duration { return b.pick(20*time.Second, 5*time.Second) }
+func idleLength(b *rig.Bench) time.Duration { return b.Pick(20*time.Second, 5*time.Second) }
 
 // idleTogether opens all kinds, one after the other, watches them, and adds a sample to
 // each.
-func idleTogether(ctx context.Context, b *bench, r *rig, rep int, kinds []idleKind, samples compare.Runs) (err error) {
+func idleTogether(ctx context.Context, b *rig.Bench, r *rig.Rig, rep int, kinds []idleKind, samples compare.Runs) (err error) {
 	var watched []*watchedIdlers
 	defer func() {
 		for _, w := range watched {
@@ -136,33 +137,33 @@ func idleTogether(ctx context.Context, b *bench, r *rig, rep int, kinds []idleKi
 // watchedIdlers are the readers of one kind, on their node.
 type watchedIdlers struct {
 	kind      idleKind
-	rig       *rig
-	node      *node
+	rig       *rig.Rig
+	node      *rig.Node
 	database  string
 	close     func() error
 	kilobytes float64
 	opening   time.Duration
-	meter     *meter
+	meter     *rig.Meter
 	before    float64 // transactions
 }
 
 // openIdlers starts a node and the readers, and measures their memory.
-func openIdlers(ctx context.Context, b *bench, r *rig, database string, kind idleKind) (w *watchedIdlers, err error) {
-	url, err := r.database(ctx, database)
+func openIdlers(ctx context.Context, b *rig.Bench, r *rig.Rig, database string, kind idleKind) (w *watchedIdlers, err error) {
+	url, err := r.Database(ctx, database)
 	if err != nil {
 		return nil, err
 	}
-	n, err := r.startNode(ctx, url)
+	n, err := r.StartNode(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	w = &watchedIdlers{kind: kind, rig: r, node: n, database: database, close: func() error { return nil }}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.end())
+			err = errors.Join(err, n.End())
 		}
 	}()
-	before, err := n.resident(ctx)
+	before, err := n.Resident(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -171,43 +172,43 @@ func openIdlers(ctx context.Context, b *bench, r *rig, database string, kind idl
 		return nil, err
 	}
 	if kind.gauge != "" {
-		err = n.until(ctx, "at "+compare.Figure(streamCount)+" readers", func() bool {
-			open, err := n.metric(ctx, kind.gauge)
+		err = n.Until(ctx, "at "+compare.Figure(streamCount)+" readers", func() bool {
+			open, err := n.Metric(ctx, kind.gauge)
 			return err == nil && open >= streamCount
 		})
 	}
 	w.opening = time.Since(began)
 	after := 0.0
 	if err == nil {
-		after, err = n.resident(ctx)
+		after, err = n.Resident(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	w.kilobytes = (after - before) / 1024 / streamCount
-	return w, n.untilAsleep(ctx)
+	return w, n.UntilAsleep(ctx)
 }
 
 func (w *watchedIdlers) begin(ctx context.Context) (err error) {
-	if w.before, err = w.rig.transactions(ctx, w.database); err != nil {
+	if w.before, err = w.rig.Transactions(ctx, w.database); err != nil {
 		return err
 	}
-	w.meter, err = newMeter(w.node.pid(), w.rig.postmaster())
+	w.meter, err = rig.NewMeter(w.node.PID(), w.rig.Postmaster())
 	return err
 }
 
 func (w *watchedIdlers) sample(ctx context.Context) (compare.Sample, error) {
-	s, err := w.meter.sample()
+	s, err := w.meter.Sample()
 	if err != nil {
 		return s, err
 	}
-	after, err := w.rig.transactions(ctx, w.database)
+	after, err := w.rig.Transactions(ctx, w.database)
 	if err != nil {
 		return s, err
 	}
 	wall := s.Wall.Seconds()
 	s.Figures = []float64{w.kilobytes, 100 * s.CPU.Server.Seconds() / wall, (after - w.before) / wall, w.opening.Seconds()}
-	return s, w.node.ready(ctx)
+	return s, w.node.Ready(ctx)
 }
 
-func (w *watchedIdlers) end() error { return errors.Join(w.close(), w.node.end()) }
+func (w *watchedIdlers) end() error { return errors.Join(w.close(), w.node.End()) }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // writers is how many statements a node's writer keeps in flight
@@ -26,9 +27,9 @@ const (
 
 // inserts measures bare INSERTs of mean rows, in statements that commit by themselves. No
 // more are in flight than a node has, or than there are callers.
-func (l load) inserts(ctx context.Context, r *rig, mean float64) (compare.Sample, error) {
+func (l load) inserts(ctx context.Context, r *rig.Rig, mean float64) (compare.Sample, error) {
 	atOnce := min(writers, l.callers)
-	sessions, end, err := connect(ctx, r.plainURL, atOnce, insertMany)
+	sessions, end, err := connect(ctx, r.PlainURL, atOnce, insertMany)
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -36,9 +37,9 @@ func (l load) inserts(ctx context.Context, r *rig, mean float64) (compare.Sample
 	most := int(mean) + 1
 	channels, types, bodies := make([]string, most), make([]string, most), make([]string, most)
 	for i := range most {
-		channels[i], bodies[i] = fmt.Sprintf("bench-%d", i%l.callers), payload()
+		channels[i], bodies[i] = fmt.Sprintf("bench-%d", i%l.callers), rig.Payload()
 	}
-	m, err := newMeter(r.postmaster())
+	m, err := rig.NewMeter(r.Postmaster())
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -52,7 +53,7 @@ func (l load) inserts(ctx context.Context, r *rig, mean float64) (compare.Sample
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	s, err := m.sample()
+	s, err := m.Sample()
 	rows, spent := float64(stored.Load()), s.CPU.Total().Seconds()
 	s.Figures = []float64{rows / wall.Seconds(), 1e6 * spent / rows, spent / s.Wall.Seconds(), rows / float64(statements.Load())}
 	return s, err
@@ -66,8 +67,8 @@ func (l load) each(ctx context.Context, address, statement string, postmaster in
 		return compare.Sample{}, err
 	}
 	defer end()
-	body := payload()
-	m, err := newMeter(postmaster, servers...)
+	body := rig.Payload()
+	m, err := rig.NewMeter(postmaster, servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 const (
@@ -22,59 +23,59 @@ const (
 
 // latency measures the way of a message from a client's Send to a client's stream, at the
 // given rate a second.
-func latency(ctx context.Context, b *bench, rate int) (err error) {
-	r, err := b.newRig(ctx)
+func latency(ctx context.Context, b *rig.Bench, rate int) (err error) {
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	var nodes []*node // one alone, and two together
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
+	var nodes []*rig.Node // one alone, and two together
 	defer func() {
 		for _, n := range nodes {
-			err = errors.Join(err, n.end())
+			err = errors.Join(err, n.End())
 		}
 	}()
-	for _, address := range []string{r.nodeURL, r.pairURL, r.pairURL} {
-		n, err := r.startNode(ctx, address)
+	for _, address := range []string{r.NodeURL, r.PairURL, r.PairURL} {
+		n, err := r.StartNode(ctx, address)
 		if err != nil {
 			return err
 		}
 		nodes = append(nodes, n)
 	}
-	byHand, err := startPart(ctx, 30*time.Second, []string{loopDatabase + "=" + r.plainURL}, "loop-server")
+	byHand, err := rig.StartPart(ctx, 30*time.Second, []string{loopDatabase + "=" + r.PlainURL}, "loop-server")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, byHand.end()) }()
+	defer func() { err = errors.Join(err, byHand.End()) }()
 
-	pid := func(n *node) int { return n.pid() }
-	one := &route{from: nodes[0].grpcAddr, to: nodes[0].grpcAddr, servers: []int{pid(nodes[0])}}
-	two := &route{from: nodes[1].grpcAddr, to: nodes[2].grpcAddr, servers: []int{pid(nodes[1]), pid(nodes[2])}}
-	hand := &route{from: byHand.addr, to: byHand.addr, servers: []int{byHand.pid()}, loses: true}
+	pid := func(n *rig.Node) int { return n.PID() }
+	one := &route{from: nodes[0].GRPCAddr, to: nodes[0].GRPCAddr, servers: []int{pid(nodes[0])}}
+	two := &route{from: nodes[1].GRPCAddr, to: nodes[2].GRPCAddr, servers: []int{pid(nodes[1]), pid(nodes[2])}}
+	hand := &route{from: byHand.Addr, to: byHand.Addr, servers: []int{byHand.PID()}, loses: true}
 	for _, each := range []*route{one, two, hand} {
-		each.nodes, each.postmaster = nodes, r.postmaster()
+		each.nodes, each.postmaster = nodes, r.Postmaster()
 		if each.rate = float64(rate); rate == halfOfHighest {
-			highest, err := each.highest(ctx, b.pick(2*time.Second, time.Second))
+			highest, err := each.highest(ctx, b.Pick(2*time.Second, time.Second))
 			if err != nil {
 				return err
 			}
 			each.rate = math.Floor(highest / 2)
 		}
 	}
-	reps := b.fewer()
+	reps := b.Fewer()
 	if rate == idlePace {
-		reps = b.reps
+		reps = b.Reps
 	}
-	return latencies(b, rate, one, two, hand).Perform(ctx, reps, b.out)
+	return latencies(b, rate, one, two, hand).Perform(ctx, reps, b.Out)
 }
 
 // latencies compares the routes.
-func latencies(b *bench, rate int, one, two, hand *route) *compare.Experiment {
-	title, length := fmt.Sprintf("Latency at %s messages/s", compare.Figure(float64(rate))), b.pick(4*time.Second, 2*time.Second)
+func latencies(b *rig.Bench, rate int, one, two, hand *route) *compare.Experiment {
+	title, length := fmt.Sprintf("Latency at %s messages/s", compare.Figure(float64(rate))), b.Pick(4*time.Second, 2*time.Second)
 	lastGoal, middleRatio, lastRatio := "", "", ""
 	switch rate {
 	case idlePace:
-		title, length = "Latency on an idle server", b.pick(12*time.Second, 5*time.Second)
+		title, length = "Latency on an idle server", b.Pick(12*time.Second, 5*time.Second)
 		lastGoal, middleRatio, lastRatio = "p99 ≤ 15 ms", "≤ 1.2", "≤ 2"
 	case halfOfHighest:
 		title = "Latency at half of the highest rate"

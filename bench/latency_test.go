@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 func TestTheGoalsOfLatencyCanBeJudged(t *testing.T) {
 	var text strings.Builder
 	out := &compare.Report{Writer: &text}
-	if err := latencies(&bench{}, idlePace, &route{}, &route{}, &route{}).Report(out, nil); err != nil {
+	if err := latencies(&rig.Bench{}, idlePace, &route{}, &route{}, &route{}).Report(out, nil); err != nil {
 		t.Fatal(err)
 	}
 	out.Summary()

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -61,7 +62,7 @@ func loopServer(ctx context.Context, _ []string, in io.Reader, out io.Writer) er
 		fmt.Fprintln(os.Stderr, "loop-server:", err) // the bench sees that nothing arrives
 		return err
 	})
-	err = servePart(l, in, out)
+	err = rig.ServePart(l, in, out)
 	cancel()
 	return errors.Join(err, group.Wait())
 }

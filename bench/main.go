@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 func main() {
@@ -50,33 +51,33 @@ func main() {
 // A benchmark is one section of the report.
 type benchmark struct {
 	name string
-	run  func(context.Context, *bench) error
+	run  func(context.Context, *rig.Bench) error
 }
 
 func benchmarks() []benchmark {
 	var all []benchmark
 	for _, size := range []int{1, 100} {
 		for _, callers := range []int{1, 8, 64, 256} {
-			all = append(all, benchmark{fmt.Sprintf("send/%dx%d", callers, size), func(ctx context.Context, b *bench) error {
+			all = append(all, benchmark{fmt.Sprintf("send/%dx%d", callers, size), func(ctx context.Context, b *rig.Bench) error {
 				return send(ctx, b, callers, size)
 			}})
 		}
 	}
 	for _, writers := range []int{1, 8, 32} {
-		all = append(all, benchmark{fmt.Sprintf("sql/%d", writers), func(ctx context.Context, b *bench) error {
+		all = append(all, benchmark{fmt.Sprintf("sql/%d", writers), func(ctx context.Context, b *rig.Bench) error {
 			return sql(ctx, b, writers)
 		}})
 	}
 	return append(all,
-		benchmark{"latency/30", func(ctx context.Context, b *bench) error { return latency(ctx, b, 30) }},
-		benchmark{"latency/1000", func(ctx context.Context, b *bench) error { return latency(ctx, b, 1000) }},
-		benchmark{"latency/half", func(ctx context.Context, b *bench) error { return latency(ctx, b, halfOfHighest) }},
+		benchmark{"latency/30", func(ctx context.Context, b *rig.Bench) error { return latency(ctx, b, 30) }},
+		benchmark{"latency/1000", func(ctx context.Context, b *rig.Bench) error { return latency(ctx, b, 1000) }},
+		benchmark{"latency/half", func(ctx context.Context, b *rig.Bench) error { return latency(ctx, b, halfOfHighest) }},
 		benchmark{"streams", streams},
 		benchmark{"idle", idle},
 		benchmark{"fanout", fanout},
-		benchmark{"httpfanout/SSE", func(ctx context.Context, b *bench) error { return httpFanout(ctx, b, overEvents) }},
-		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *bench) error { return httpFanout(ctx, b, overSockets) }},
-		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *bench) error { return httpFanout(ctx, b, overPolls) }},
+		benchmark{"httpfanout/SSE", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, overEvents) }},
+		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, overSockets) }},
+		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, overPolls) }},
 		benchmark{"pollqueries", pollQueries},
 		benchmark{"idlers", idlers},
 		benchmark{"growth", growth},
@@ -86,15 +87,15 @@ func benchmarks() []benchmark {
 
 // roles are the parts that need a process of their own: the servers to compare with, and
 // the clients that hold many streams.
-func roles() []role {
-	return []role{
-		{"echo-server", echoServer},
-		{"bare-server", bareServer},
-		{"bare-web-server", bareWebServer},
-		{"sink", sinkPart},
-		{"http-readers", httpPart},
-		{"stream-client", streamClient},
-		{"loop-server", loopServer},
+func roles() []rig.Role {
+	return []rig.Role{
+		{Name: "echo-server", Play: echoServer},
+		{Name: "bare-server", Play: bareServer},
+		{Name: "bare-web-server", Play: bareWebServer},
+		{Name: "sink", Play: sinkPart},
+		{Name: "http-readers", Play: httpPart},
+		{Name: "stream-client", Play: streamClient},
+		{Name: "loop-server", Play: loopServer},
 	}
 }
 
@@ -102,8 +103,8 @@ func roles() []role {
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	if len(args) > 0 {
 		for _, each := range roles() {
-			if each.name == args[0] {
-				return each.play(ctx, args[1:], in, out)
+			if each.Name == args[0] {
+				return each.Play(ctx, args[1:], in, out)
 			}
 		}
 	}
@@ -141,13 +142,13 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		}
 		return nil
 	}
-	b := &bench{reps: *reps, length: *length, quick: *quick, out: &compare.Report{Writer: out}}
+	b := &rig.Bench{Reps: *reps, Length: *length, Quick: *quick, Out: &compare.Report{Writer: out}}
 	return runMatching(ctx, b, only)
 }
 
 // runMatching runs benchmarks one after the other. One that fails says so in the report,
 // and the others are run all the same.
-func runMatching(ctx context.Context, b *bench, only *regexp.Regexp) (err error) {
+func runMatching(ctx context.Context, b *rig.Bench, only *regexp.Regexp) (err error) {
 	var chosen []benchmark
 	for _, each := range benchmarks() {
 		if only.MatchString(each.name) {
@@ -157,30 +158,30 @@ func runMatching(ctx context.Context, b *bench, only *regexp.Regexp) (err error)
 	if len(chosen) == 0 {
 		return fmt.Errorf("-run: no benchmark matches %q", only)
 	}
-	if b.folder, err = os.MkdirTemp("", "postbus-bench-"); err != nil {
+	if b.Folder, err = os.MkdirTemp("", "postbus-bench-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(b.folder)) }()
-	b.program = filepath.Join(b.folder, "postbus")
-	if err := buildPostbus(ctx, b.program); err != nil {
+	defer func() { err = errors.Join(err, os.RemoveAll(b.Folder)) }()
+	b.Program = filepath.Join(b.Folder, "postbus")
+	if err := buildPostbus(ctx, b.Program); err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "%s, %d cores, %s, %s. Medians of %d repetitions (%d where the goals are not) after a warm-up, in turns; (least–most) behind them.\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), runtime.Version(), b.reps, b.fewer())
+	fmt.Fprintf(b.Out, "%s, %d cores, %s, %s. Medians of %d repetitions (%d where the goals are not) after a warm-up, in turns; (least–most) behind them.\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), runtime.Version(), b.Reps, b.Fewer())
 	var failures []error
 	for _, each := range chosen {
-		b.out.Benchmark = each.name
+		b.Out.Benchmark = each.name
 		began := time.Now()
 		if err := each.run(ctx, b); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", each.name, err))
-			b.out.Failed(err)
+			b.Out.Failed(err)
 		}
 		if ctx.Err() != nil {
 			break
 		}
 		fmt.Fprintf(os.Stderr, "%s took %s\n", each.name, time.Since(began).Round(time.Second))
 	}
-	b.out.Summary()
+	b.Out.Summary()
 	return errors.Join(failures...)
 }
 
@@ -190,7 +191,7 @@ func buildPostbus(ctx context.Context, program string) error {
 	if err != nil {
 		return fmt.Errorf("find Postbus (the bench runs in its own folder: go -C bench run .): %w", err)
 	}
-	return build(ctx, strings.TrimSpace(string(folder)), program, "./cmd/postbus")
+	return rig.Build(ctx, strings.TrimSpace(string(folder)), program, "./cmd/postbus")
 }
 
 // processor returns the machine's name for its processor.

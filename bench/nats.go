@@ -16,6 +16,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // natsConfig syncs before it answers, and raises the bounds on what may be under way above
@@ -38,7 +40,7 @@ func natsServer(ctx context.Context, folder string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	return program, build(ctx, ".", program, "github.com/nats-io/nats-server/v2")
+	return program, rig.Build(ctx, ".", program, "github.com/nats-io/nats-server/v2")
 }
 
 // startNATS starts a nats-server with one stream in files, and connects to it as often as
@@ -106,13 +108,13 @@ func subject(caller int) string { return fmt.Sprintf("bench.%d", caller) }
 
 // one publishes a message and waits for its acknowledgement.
 func (p *publishers) one(ctx context.Context, caller int) error {
-	_, err := p.streams[caller%len(p.streams)].Publish(ctx, subject(caller), []byte(payload()))
+	_, err := p.streams[caller%len(p.streams)].Publish(ctx, subject(caller), []byte(rig.Payload()))
 	return err
 }
 
 // async publishes the messages of a call and then waits for all acknowledgements.
 func (p *publishers) async(ctx context.Context, caller int) error {
-	js, to, body := p.streams[caller%len(p.streams)], subject(caller), []byte(payload())
+	js, to, body := p.streams[caller%len(p.streams)], subject(caller), []byte(rig.Payload())
 	promised := make([]jetstream.PubAckFuture, p.size)
 	for i := range promised {
 		var err error
@@ -135,7 +137,7 @@ func (p *publishers) async(ctx context.Context, caller int) error {
 // batch publishes the messages of a call as one atomic batch, which nats.go has no call
 // for: headers number them, and the last asks for the commit and is answered.
 func (p *publishers) batch(ctx context.Context, caller int) error {
-	conn, to, body := p.conns[caller%len(p.conns)], subject(caller), []byte(payload())
+	conn, to, body := p.conns[caller%len(p.conns)], subject(caller), []byte(rig.Payload())
 	id := strconv.FormatInt(p.batches.Add(1), 10)
 	message := func(i int) *nats.Msg {
 		return &nats.Msg{Subject: to, Data: body, Header: nats.Header{

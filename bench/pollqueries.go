@@ -10,34 +10,35 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
 // pollQueries counts what a message on a channel with many long-polls asks of the database.
-func pollQueries(ctx context.Context, b *bench) (err error) {
-	r, err := b.newRig(ctx)
+func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	if err := r.logStatements(ctx); err != nil {
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
+	if err := r.LogStatements(ctx); err != nil {
 		return err
 	}
-	n, err := r.startNode(ctx, r.nodeURL)
+	n, err := r.StartNode(ctx, r.NodeURL)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
+	defer func() { err = errors.Join(err, n.End()) }()
 	readers := 5_000
-	if b.quick {
+	if b.Quick {
 		readers = 1_000
 	}
-	sink, err := startSink(ctx, sinkPlan{Target: n.httpAddr, Over: overPolls, Readers: readers, Channel: fanoutChannel})
+	sink, err := startSink(ctx, sinkPlan{Target: n.HTTPAddr, Over: overPolls, Readers: readers, Channel: fanoutChannel})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sink.end()) }()
-	conn, err := dial(n.grpcAddr)
+	defer func() { err = errors.Join(err, sink.End()) }()
+	conn, err := rig.Dial(n.GRPCAddr)
 	if err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func pollQueries(ctx context.Context, b *bench) (err error) {
 	bus := postbusv1.NewBusServiceClient(conn)
 	const count = 10
 	messages := func(ctx context.Context, send func(context.Context) error) (s compare.Sample, err error) {
-		m, err := newMeter(r.postmaster(), n.pid())
+		m, err := rig.NewMeter(r.Postmaster(), n.PID())
 		if err != nil {
 			return s, err
 		}
@@ -57,7 +58,7 @@ func pollQueries(ctx context.Context, b *bench) (err error) {
 			}
 			total += statements
 		}
-		return m.sample(total / count)
+		return m.Sample(total / count)
 	}
 	crowd, nobody := compare.Number(readers)+" long-polls", "nobody"
 	e := compare.Experiment{
@@ -68,23 +69,23 @@ func pollQueries(ctx context.Context, b *bench) (err error) {
 		Variants: []compare.Variant{
 			{Name: crowd, Run: func(ctx context.Context) (compare.Sample, error) {
 				return messages(ctx, func(ctx context.Context) error {
-					return sink.burst(ctx, 1, func(ctx context.Context) error { return sendBurst(ctx, bus, fanoutChannel, 1) })
+					return sink.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, fanoutChannel, 1) })
 				})
 			}},
 			{Name: nobody, Run: func(ctx context.Context) (compare.Sample, error) {
-				return messages(ctx, func(ctx context.Context) error { return sendBurst(ctx, bus, "nobody", 1) })
+				return messages(ctx, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, "nobody", 1) })
 			}},
 		},
 		Ratios: []compare.Ratio{{Name: "statements a message for the polls alone", Goal: "≤ 1", Of: func(figures map[string][]float64) float64 {
 			return math.Max(0, compare.At(figures, crowd, 0)-compare.At(figures, nobody, 0))
 		}}},
 	}
-	return e.Perform(ctx, b.fewer(), b.out)
+	return e.Perform(ctx, b.Fewer(), b.Out)
 }
 
 // statementsOf returns how many statements the database is asked from the time that the
 // polls wait and the node sleeps until they do so again.
-func statementsOf(ctx context.Context, r *rig, n *node, polls int, send func(context.Context) error) (float64, error) {
+func statementsOf(ctx context.Context, r *rig.Rig, n *rig.Node, polls int, send func(context.Context) error) (float64, error) {
 	before, err := statementsAtRest(ctx, r, n, polls)
 	if err != nil {
 		return 0, err
@@ -98,26 +99,26 @@ func statementsOf(ctx context.Context, r *rig, n *node, polls int, send func(con
 
 // statementsAtRest returns the count once the polls wait, the node sleeps, and the log,
 // which comes by a pipe, says nothing new for a moment.
-func statementsAtRest(ctx context.Context, r *rig, n *node, polls int) (count int64, err error) {
+func statementsAtRest(ctx context.Context, r *rig.Rig, n *rig.Node, polls int) (count int64, err error) {
 	const quiet = 100 * time.Millisecond
 	for {
-		err = n.until(ctx, "with all polls waiting", func() bool {
-			waiting, err := n.metric(ctx, "postbus_polls")
+		err = n.Until(ctx, "with all polls waiting", func() bool {
+			waiting, err := n.Metric(ctx, "postbus_polls")
 			return err == nil && waiting >= float64(polls)
 		})
 		if err == nil {
-			err = n.untilAsleep(ctx)
+			err = n.UntilAsleep(ctx)
 		}
 		if err != nil {
 			return 0, err
 		}
-		count = r.statements()
+		count = r.Statements()
 		select {
 		case <-time.After(quiet):
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
-		if r.statements() == count {
+		if r.Statements() == count {
 			return count, nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -17,12 +18,12 @@ import (
 const crowdConns = 100
 
 // manyReaders measures slow readers and crowds of readers.
-func manyReaders(ctx context.Context, b *bench) (err error) {
-	r, err := b.newRig(ctx)
+func manyReaders(ctx context.Context, b *rig.Bench) (err error) {
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
 	if err := slowReader(ctx, b, r); err != nil {
 		return fmt.Errorf("a stalled reader: %w", err)
 	}
@@ -30,16 +31,16 @@ func manyReaders(ctx context.Context, b *bench) (err error) {
 }
 
 // crowds measures 10,000 readers of one channel, and as many on a hundredth of a million.
-func crowds(ctx context.Context, b *bench, r *rig) error {
+func crowds(ctx context.Context, b *rig.Bench, r *rig.Rig) error {
 	channels := 1_000_000
-	if b.quick {
+	if b.Quick {
 		channels = 100_000
 	}
-	filled, err := r.database(ctx, "filled")
+	filled, err := r.Database(ctx, "filled")
 	if err != nil {
 		return err
 	}
-	if err := fill(ctx, filled, channels, channels); err != nil {
+	if err := rig.Fill(ctx, filled, channels, channels); err != nil {
 		return err
 	}
 	const one = "of one channel"
@@ -52,14 +53,14 @@ func crowds(ctx context.Context, b *bench, r *rig) error {
 		Columns: []string{"µs of CPU a delivery", "µs of CPU a message sent", "deliveries/s", "MB before", "MB after"},
 		Variants: []compare.Variant{
 			{Name: one, Run: func(ctx context.Context) (compare.Sample, error) {
-				return crowd(ctx, b, r, r.nodeURL, fanoutChannel, 0)
+				return crowd(ctx, b, r, r.NodeURL, fanoutChannel, 0)
 			}},
 			{Name: scattered, Run: func(ctx context.Context) (compare.Sample, error) {
 				return crowd(ctx, b, r, filled, "channel-%d", channels)
 			}},
 		},
 	}
-	return e.Perform(ctx, min(b.reps, crowdReps), b.out)
+	return e.Perform(ctx, min(b.Reps, crowdReps), b.Out)
 }
 
 // crowdReps bounds the repetitions of crowds, each with a new node.
@@ -67,33 +68,33 @@ const crowdReps = 2
 
 // crowd measures readers of channel on a new node. channels says how many there are, each
 // with a row in the database; 0: one.
-func crowd(ctx context.Context, b *bench, r *rig, url, channel string, channels int) (s compare.Sample, err error) {
-	n, err := r.startNode(ctx, url)
+func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, channels int) (s compare.Sample, err error) {
+	n, err := r.StartNode(ctx, url)
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
-	conn, err := dial(n.grpcAddr)
+	defer func() { err = errors.Join(err, n.End()) }()
+	conn, err := rig.Dial(n.GRPCAddr)
 	if err != nil {
 		return s, err
 	}
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
-	sink, err := startSink(ctx, sinkPlan{Target: n.grpcAddr, Conns: crowdConns, Readers: most, Channel: channel})
+	sink, err := startSink(ctx, sinkPlan{Target: n.GRPCAddr, Conns: crowdConns, Readers: most, Channel: channel})
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, sink.end()) }()
-	before, err := n.resident(ctx)
+	defer func() { err = errors.Join(err, sink.End()) }()
+	before, err := n.Resident(ctx)
 	if err != nil {
 		return s, err
 	}
-	m, err := newMeter(r.postmaster(), n.pid())
+	m, err := rig.NewMeter(r.Postmaster(), n.PID())
 	if err != nil {
 		return s, err
 	}
 	delivered, sent := sink.delivered, 0
-	for length := b.pick(3*time.Second, time.Second); time.Since(m.began) < length; sent += growthBatch {
+	for length := b.Pick(3*time.Second, time.Second); time.Since(m.Began) < length; sent += growthBatch {
 		if channels > 0 {
 			err = sink.scatter(ctx, bus, func() int {
 				if rand.IntN(2) == 0 {
@@ -102,13 +103,13 @@ func crowd(ctx context.Context, b *bench, r *rig, url, channel string, channels 
 				return rand.IntN(channels)
 			})
 		} else {
-			err = sink.burst(ctx, growthBatch, func(ctx context.Context) error { return sendBurst(ctx, bus, channel, growthBatch) })
+			err = sink.burst(ctx, growthBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, growthBatch) })
 		}
 		if err != nil {
 			return s, err
 		}
 	}
-	if s, err = m.sample(); err != nil {
+	if s, err = m.Sample(); err != nil {
 		return s, err
 	}
 	if channels == 0 {
@@ -120,7 +121,7 @@ func crowd(ctx context.Context, b *bench, r *rig, url, channel string, channels 
 		return s, err
 	}
 	delivered = sink.delivered - delivered
-	after, err := n.resident(ctx)
+	after, err := n.Resident(ctx)
 	cpu := s.CPU.Server.Seconds() * 1e6
 	s.Figures = []float64{cpu / float64(delivered), cpu / float64(sent), float64(delivered) / s.Wall.Seconds(), before / 1e6, after / 1e6}
 	return s, err
@@ -135,7 +136,7 @@ func (f *farSink) each(ctx context.Context, bus postbusv1.BusServiceClient) erro
 	for from := 0; from < f.plan.Readers; from += limit {
 		request := &postbusv1.SendRequest{}
 		for i := from; i < min(from+limit, f.plan.Readers); i++ {
-			request.Messages = append(request.Messages, &postbusv1.Message{Channel: f.plan.channel(i), Body: &postbusv1.Message_Json{Json: payload()}})
+			request.Messages = append(request.Messages, &postbusv1.Message{Channel: f.plan.channel(i), Body: &postbusv1.Message_Json{Json: rig.Payload()}})
 		}
 		if _, err := bus.Send(ctx, request); err != nil {
 			return err

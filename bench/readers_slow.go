@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -29,8 +30,8 @@ const (
 // A slowScene is a node with many readers on few connections and one, on a connection of
 // its own, that may stall. All have the flow control windows that gRPC's clients begin with.
 type slowScene struct {
-	ending
-	node        *node
+	rig.Ending
+	node        *rig.Node
 	bus         postbusv1.BusServiceClient
 	brisk, slow *sink
 	sent        int64
@@ -39,17 +40,17 @@ type slowScene struct {
 }
 
 // slowReader measures whether a reader that stalls is felt by the others.
-func slowReader(ctx context.Context, b *bench, r *rig) (err error) {
+func slowReader(ctx context.Context, b *rig.Bench, r *rig.Rig) (err error) {
 	s, err := openSlowScene(ctx, b, r)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.end()) }()
+	defer func() { err = errors.Join(err, s.End()) }()
 	if _, err := s.run(ctx, r, false, 2*time.Second); err != nil { // warm-up
 		return err
 	}
 	const without, with = "all read", "one stalls"
-	length := b.pick(10*time.Second, 8*time.Second)
+	length := b.Pick(10*time.Second, 8*time.Second)
 	run := func(stalled bool, length time.Duration) func(context.Context) (compare.Sample, error) {
 		return func(ctx context.Context) (compare.Sample, error) { return s.run(ctx, r, stalled, length) }
 	}
@@ -63,7 +64,7 @@ func slowReader(ctx context.Context, b *bench, r *rig) (err error) {
 		Variants: []compare.Variant{{Name: without, Run: run(false, length)}, {Name: with, Run: run(true, length)}},
 		Ratios:   []compare.Ratio{{Name: "p99, one stalls / all read", Of: compare.Divide(with, without, 1)}},
 	}
-	if err := e.Perform(ctx, min(b.reps, slowReps), b.out); err != nil || b.quick {
+	if err := e.Perform(ctx, min(b.Reps, slowReps), b.Out); err != nil || b.Quick {
 		return err
 	}
 	e.Title, e.Text, e.Ratios = "One that stalls for a minute", "The same once more.", nil
@@ -72,39 +73,39 @@ func slowReader(ctx context.Context, b *bench, r *rig) (err error) {
 	if err != nil {
 		return err
 	}
-	return e.Report(b.out, compare.Runs{with: {minute}})
+	return e.Report(b.Out, compare.Runs{with: {minute}})
 }
 
 // openSlowScene starts the node and opens all streams.
-func openSlowScene(ctx context.Context, b *bench, r *rig) (s *slowScene, err error) {
+func openSlowScene(ctx context.Context, b *rig.Bench, r *rig.Rig) (s *slowScene, err error) {
 	s = &slowScene{caught: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.end())
+			err = errors.Join(err, s.End())
 		}
 	}()
-	n, err := r.startNode(ctx, r.nodeURL, fmt.Sprintf("POSTBUS_WINDOW_BYTES=%d", slowWindow))
+	n, err := r.StartNode(ctx, r.NodeURL, fmt.Sprintf("POSTBUS_WINDOW_BYTES=%d", slowWindow))
 	if err != nil {
 		return s, err
 	}
 	s.node = n
-	s.add(n.end)
-	conn, err := dial(n.grpcAddr)
+	s.Add(n.End)
+	conn, err := rig.Dial(n.GRPCAddr)
 	if err != nil {
 		return s, err
 	}
-	s.add(conn.Close)
+	s.Add(conn.Close)
 	s.bus = postbusv1.NewBusServiceClient(conn)
-	plan := sinkPlan{Target: n.grpcAddr, Conns: briskConns, Readers: briskReaders, Channel: slowChannel, Window: firstWindow}
+	plan := sinkPlan{Target: n.GRPCAddr, Conns: briskConns, Readers: briskReaders, Channel: slowChannel, Window: firstWindow}
 	s.brisk, err = openSink(ctx, plan, s.arrived, func() {})
 	if err != nil {
 		return s, err
 	}
-	s.add(s.brisk.close)
+	s.Add(s.brisk.close)
 	plan.Conns, plan.Readers = 1, 1
 	s.slow, err = openSink(ctx, plan, nil, func() { s.caught <- struct{}{} })
 	if err == nil {
-		s.add(s.slow.close)
+		s.Add(s.slow.close)
 	}
 	return s, err
 }
@@ -116,8 +117,8 @@ func (s *slowScene) arrived(reader, notifications int) {
 }
 
 // run sends for length, while the slow reader reads or not, and then lets it catch up.
-func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.Duration) (compare.Sample, error) {
-	m, err := newMeter(r.postmaster(), s.node.pid())
+func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length time.Duration) (compare.Sample, error) {
+	m, err := rig.NewMeter(r.Postmaster(), s.node.PID())
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -133,11 +134,11 @@ func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.D
 	if err := s.await(ctx, p.done); err != nil {
 		return compare.Sample{}, fmt.Errorf("the brisk readers: %w", err)
 	}
-	result, err := m.sample()
+	result, err := m.Sample()
 	if err != nil {
 		return result, err
 	}
-	memory, err := s.node.resident(ctx)
+	memory, err := s.node.Resident(ctx)
 	if err != nil {
 		return result, err
 	}
@@ -145,7 +146,7 @@ func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.D
 	if stalled && behind == 0 {
 		return result, errors.New("the reader that stalls has got everything")
 	}
-	pages, err := s.node.metric(ctx, "postbus_pages_total")
+	pages, err := s.node.Metric(ctx, "postbus_pages_total")
 	if err != nil {
 		return result, err
 	}
@@ -158,7 +159,7 @@ func (s *slowScene) run(ctx context.Context, r *rig, stalled bool, length time.D
 		return result, fmt.Errorf("the slow reader has %d of %d messages: %w", s.slow.total.Load(), s.sent, err)
 	}
 	took := time.Since(began).Seconds()
-	pagesAfter, err := s.node.metric(ctx, "postbus_pages_total")
+	pagesAfter, err := s.node.Metric(ctx, "postbus_pages_total")
 	if err != nil {
 		return result, err
 	}

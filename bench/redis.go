@@ -12,6 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // startRedis starts a Redis that syncs its append-only file before it answers, and nothing
@@ -58,7 +60,7 @@ func dialRedis(addr string, callers int) *redis.Client {
 
 // entry is one message, in a stream for each caller as there is a channel for each.
 func entry(caller int) *redis.XAddArgs {
-	return &redis.XAddArgs{Stream: fmt.Sprintf("bench-%d", caller), Values: []string{"json", payload()}}
+	return &redis.XAddArgs{Stream: fmt.Sprintf("bench-%d", caller), Values: []string{"json", rig.Payload()}}
 }
 
 func add(ctx context.Context, client *redis.Client, caller int) error {

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // A rival is another program that answers once a message is on the disk. It runs as a
 // process with a data folder of its own beside PostgreSQL's, on the same file system.
 type rival struct {
-	process *process
+	process *rig.Process
 	addr    string
 	folder  string
 	ways    []way  // the best one last
@@ -30,7 +32,7 @@ type way struct {
 // as that succeeds. Where it fails it leaves nothing behind
 // (TestARivalThatCannotStartLeavesNothing).
 func startRival(ctx context.Context, command func(folder, addr string) (*exec.Cmd, error), connect func(*rival) error) (_ *rival, err error) {
-	addrs, err := freeAddrs(1)
+	addrs, err := rig.FreeAddrs(1)
 	if err != nil {
 		return nil, err
 	}
@@ -47,12 +49,12 @@ func startRival(ctx context.Context, command func(folder, addr string) (*exec.Cm
 	if err != nil {
 		return nil, err
 	}
-	if r.process, err = startProcess(cmd); err != nil {
+	if r.process, err = rig.StartProcess(cmd); err != nil {
 		return nil, err
 	}
 	var last error
 	reached := func() bool { last = connect(r); return last == nil }
-	if err := r.process.until(ctx, "ready", reached); err != nil {
+	if err := r.process.Until(ctx, "ready", reached); err != nil {
 		return nil, errors.Join(err, last)
 	}
 	return r, nil
@@ -65,7 +67,7 @@ func (r *rival) end() error {
 	}
 	var err error
 	if r.process != nil {
-		err = r.process.end()
+		err = r.process.End()
 	}
 	return errors.Join(err, os.RemoveAll(r.folder))
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -24,9 +25,9 @@ type route struct {
 	from, to   string
 	servers    []int // process numbers
 	postmaster int
-	nodes      []*node // must be asleep before a measurement
-	rate       float64 // messages a second
-	loses      bool    // messages may get lost
+	nodes      []*rig.Node // must be asleep before a measurement
+	rate       float64     // messages a second
+	loses      bool        // messages may get lost
 }
 
 const (
@@ -51,16 +52,16 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (compare.Sam
 	ctx, cancel := context.WithTimeout(ctx, length+time.Minute)
 	defer cancel()
 	for _, n := range r.nodes {
-		if err := n.untilAsleep(ctx); err != nil {
+		if err := n.UntilAsleep(ctx); err != nil {
 			return compare.Sample{}, err
 		}
 	}
-	sending, err := dial(r.from)
+	sending, err := rig.Dial(r.from)
 	if err != nil {
 		return compare.Sample{}, err
 	}
 	defer sending.Close()
-	receiving, err := dial(r.to)
+	receiving, err := rig.Dial(r.to)
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -72,7 +73,7 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (compare.Sam
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	m, err := newMeter(r.postmaster, r.servers...)
+	m, err := rig.NewMeter(r.postmaster, r.servers...)
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -81,14 +82,14 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (compare.Sam
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(received)
-		if err := receive(stream, channel, m.began, all); reading.Err() == nil {
+		if err := receive(stream, channel, m.Began, all); reading.Err() == nil {
 			return err
 		}
 		return nil // what is missing shows in all
 	})
 	group.Go(func() error {
 		defer stop()
-		if err := r.sendAtPace(ctx, postbusv1.NewBusServiceClient(sending), channel, m.began, all); err != nil {
+		if err := r.sendAtPace(ctx, postbusv1.NewBusServiceClient(sending), channel, m.Began, all); err != nil {
 			return err
 		}
 		select {
@@ -104,7 +105,7 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (compare.Sam
 	if lost > 0 && !r.loses {
 		return compare.Sample{}, fmt.Errorf("%d of %d messages did not arrive within %s", lost, len(all), arrival)
 	}
-	return m.sample(append(figures, float64(len(all))/all[len(all)-1].due.Seconds(), float64(lost))...)
+	return m.Sample(append(figures, float64(len(all))/all[len(all)-1].due.Seconds(), float64(lost))...)
 }
 
 func (r *route) patience() time.Duration {

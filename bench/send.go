@@ -8,58 +8,59 @@ import (
 	"fmt"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // mainCallers is how many callers the goals beside gRPC and PostgreSQL alone are for.
 const mainCallers = 64
 
 // send measures what Send gives to so many callers with so many messages a call.
-func send(ctx context.Context, b *bench, callers, size int) (err error) {
-	c := &sending{load: load{callers, size, b.length}, mean: 1}
-	reps := b.fewer()
+func send(ctx context.Context, b *rig.Bench, callers, size int) (err error) {
+	c := &sending{load: load{callers, size, b.Length}, mean: 1}
+	reps := b.Fewer()
 	if callers == mainCallers {
-		c.length, reps = 2*b.length, b.reps
+		c.length, reps = 2*b.Length, b.Reps
 	}
-	defer func() { err = errors.Join(err, c.end()) }()
+	defer func() { err = errors.Join(err, c.End()) }()
 	if err := c.start(ctx, b); err != nil {
 		return err
 	}
-	return c.experiment(ctx, b).Perform(ctx, reps, b.out)
+	return c.experiment(ctx, b).Perform(ctx, reps, b.Out)
 }
 
 // A sending is what one comparison of Send needs.
 type sending struct {
 	load
-	ending
-	rig  *rig
-	one  *node   // alone on its database
-	two  []*node // together on theirs
-	bare *part   // gRPC without anything behind it
-	mean float64 // rows that the one node stored in a statement, the last time it was measured
+	rig.Ending
+	rig  *rig.Rig
+	one  *rig.Node   // alone on its database
+	two  []*rig.Node // together on theirs
+	bare *rig.Part   // gRPC without anything behind it
+	mean float64     // rows that the one node stored in a statement, the last time it was measured
 }
 
-func (c *sending) start(ctx context.Context, b *bench) error {
+func (c *sending) start(ctx context.Context, b *rig.Bench) error {
 	var err error
-	if c.rig, err = b.newRig(ctx); err != nil {
+	if c.rig, err = b.NewRig(ctx); err != nil {
 		return err
 	}
-	c.add(func() error { return c.rig.end(ctx) })
-	if c.one, err = c.rig.startNode(ctx, c.rig.nodeURL); err != nil {
+	c.Add(func() error { return c.rig.End(ctx) })
+	if c.one, err = c.rig.StartNode(ctx, c.rig.NodeURL); err != nil {
 		return err
 	}
-	c.add(c.one.end)
+	c.Add(c.one.End)
 	for range 2 {
-		n, err := c.rig.startNode(ctx, c.rig.pairURL)
+		n, err := c.rig.StartNode(ctx, c.rig.PairURL)
 		if err != nil {
 			return err
 		}
 		c.two = append(c.two, n)
-		c.add(n.end)
+		c.Add(n.End)
 	}
 	if c.bare, err = startEcho(ctx); err != nil {
 		return err
 	}
-	c.add(c.bare.end)
+	c.Add(c.bare.End)
 	return nil
 }
 
@@ -76,8 +77,8 @@ const (
 	viaRedis   = "e: Redis Streams"
 )
 
-func (c *sending) experiment(ctx context.Context, b *bench) *compare.Experiment {
-	postmaster := c.rig.postmaster()
+func (c *sending) experiment(ctx context.Context, b *rig.Bench) *compare.Experiment {
+	postmaster := c.rig.Postmaster()
 	e := &compare.Experiment{
 		Title: fmt.Sprintf("Send, %d a call, %s", c.size, plural(c.callers, "caller")),
 		Text: fmt.Sprintf("%s on up to %d connections, %s of 200 bytes of JSON a call, for %s. Nobody reads. The CPU time a message is that of client, servers and database together. "+
@@ -96,19 +97,19 @@ func (c *sending) experiment(ctx context.Context, b *bench) *compare.Experiment 
 			}},
 			{Name: viaTwo, Run: func(ctx context.Context) (compare.Sample, error) { return c.through(ctx, c.two...) }},
 			{Name: grpcAlone, Run: noRows(func(ctx context.Context) (compare.Sample, error) {
-				return c.calls(ctx, []string{c.bare.addr}, []int{c.bare.pid()}, postmaster)
+				return c.calls(ctx, []string{c.bare.Addr}, []int{c.bare.PID()}, postmaster)
 			})},
 			{Name: rowsAlone, Run: func(ctx context.Context) (compare.Sample, error) { return c.inserts(ctx, c.rig, c.mean) }},
 			{Name: eachInsert, Run: noRows(func(ctx context.Context) (compare.Sample, error) {
-				return c.each(ctx, c.rig.plainURL, insertOne, postmaster)
+				return c.each(ctx, c.rig.PlainURL, insertOne, postmaster)
 			})},
 			{Name: eachNotify, Run: noRows(func(ctx context.Context) (s compare.Sample, err error) {
-				stop, err := listen(ctx, c.rig.plainURL, "bench")
+				stop, err := listen(ctx, c.rig.PlainURL, "bench")
 				if err != nil {
 					return s, err
 				}
 				defer func() { err = errors.Join(err, stop()) }()
-				return c.each(ctx, c.rig.plainURL, insertRing, postmaster)
+				return c.each(ctx, c.rig.PlainURL, insertRing, postmaster)
 			})},
 		},
 	}
@@ -119,17 +120,17 @@ func (c *sending) experiment(ctx context.Context, b *bench) *compare.Experiment 
 }
 
 // through measures Send at nodes, callers spread over all, and the rows of their statements.
-func (c *sending) through(ctx context.Context, nodes ...*node) (compare.Sample, error) {
+func (c *sending) through(ctx context.Context, nodes ...*rig.Node) (compare.Sample, error) {
 	var targets []string
 	var servers []int
 	for _, n := range nodes {
-		targets, servers = append(targets, n.grpcAddr), append(servers, n.pid())
+		targets, servers = append(targets, n.GRPCAddr), append(servers, n.PID())
 	}
 	before, err := storedBy(ctx, nodes)
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	s, err := c.calls(ctx, targets, servers, c.rig.postmaster())
+	s, err := c.calls(ctx, targets, servers, c.rig.Postmaster())
 	if err != nil {
 		return s, err
 	}
@@ -141,14 +142,14 @@ func (c *sending) through(ctx context.Context, nodes ...*node) (compare.Sample, 
 // stored is what the writers of nodes have done since their start.
 type stored struct{ messages, batches float64 }
 
-func storedBy(ctx context.Context, nodes []*node) (stored, error) {
+func storedBy(ctx context.Context, nodes []*rig.Node) (stored, error) {
 	var all stored
 	for _, n := range nodes {
-		messages, err := n.metric(ctx, "postbus_send_messages_total")
+		messages, err := n.Metric(ctx, "postbus_send_messages_total")
 		if err != nil {
 			return all, err
 		}
-		batches, err := n.metric(ctx, "postbus_send_batches_total")
+		batches, err := n.Metric(ctx, "postbus_send_batches_total")
 		if err != nil {
 			return all, err
 		}

@@ -7,15 +7,16 @@ import (
 	"math"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // rivals adds the rivals to e, each way of each a variant, and returns the variants' names
 // by the rival's. One that cannot be started is a variant that says why. All ways of a
 // rival are compared with the callers of the main goals, its best elsewhere: many thousand
 // async publishes, each synced by itself, would take minutes.
-func (c *sending) rivals(ctx context.Context, b *bench, e *compare.Experiment) map[string][]string {
+func (c *sending) rivals(ctx context.Context, b *rig.Bench, e *compare.Experiment) map[string][]string {
 	nats := func() (*rival, error) {
-		program, err := natsServer(ctx, b.folder)
+		program, err := natsServer(ctx, b.Folder)
 		if err != nil {
 			return nil, err
 		}
@@ -36,7 +37,7 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *compare.Experiment) m
 			add(each.name, each.name, func(context.Context) (compare.Sample, error) { return compare.Sample{}, compare.RivalError{Why: err} })
 			continue
 		}
-		c.ending.add(r.end)
+		c.Ending.Add(r.end)
 		ways := r.ways
 		if c.callers != mainCallers {
 			ways = ways[len(ways)-1:]
@@ -55,7 +56,7 @@ func (c *sending) rivals(ctx context.Context, b *bench, e *compare.Experiment) m
 }
 
 func (c *sending) measureRival(ctx context.Context, r *rival, w way) (compare.Sample, error) {
-	m, err := newMeter(0, r.process.pid())
+	m, err := rig.NewMeter(0, r.process.PID())
 	if err != nil {
 		return compare.Sample{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 )
 
 // mainWriters is how many sessions the goals of postbus.send are for.
@@ -15,24 +16,24 @@ const mainWriters = 32
 
 // sql measures postbus.send beside a plain INSERT, and beside what is written by hand
 // without Postbus: INSERT and NOTIFY.
-func sql(ctx context.Context, b *bench, writers int) (err error) {
-	l, reps := load{writers, 1, b.length}, b.fewer()
+func sql(ctx context.Context, b *rig.Bench, writers int) (err error) {
+	l, reps := load{writers, 1, b.Length}, b.Fewer()
 	plainGoal, notifyGoal := "", ""
 	if writers == mainWriters {
-		l.length, reps = 2*b.length, b.reps
+		l.length, reps = 2*b.Length, b.Reps
 		plainGoal, notifyGoal = "≥ 0.7", "≥ 2"
 	}
-	r, err := b.newRig(ctx)
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	n, err := r.startNode(ctx, r.nodeURL)
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
+	n, err := r.StartNode(ctx, r.NodeURL)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
-	stop, err := listen(ctx, r.nodeURL, "bench")
+	defer func() { err = errors.Join(err, n.End()) }()
+	stop, err := listen(ctx, r.NodeURL, "bench")
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func sql(ctx context.Context, b *bench, writers int) (err error) {
 
 	statement := func(text string) func(context.Context) (compare.Sample, error) {
 		return func(ctx context.Context) (compare.Sample, error) {
-			return l.each(ctx, r.nodeURL, text, r.postmaster(), n.pid())
+			return l.each(ctx, r.NodeURL, text, r.Postmaster(), n.PID())
 		}
 	}
 	const call = "SELECT postbus.send('bench', $1)"
@@ -63,5 +64,5 @@ func sql(ctx context.Context, b *bench, writers int) (err error) {
 			{Name: "postbus.send against itself", Of: compare.Divide(again, send, 0)},
 		},
 	}
-	return e.Perform(ctx, reps, b.out)
+	return e.Perform(ctx, reps, b.Out)
 }

@@ -13,30 +13,31 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
 const streamCount = 10_000
 
 // streams measures the memory that an idle stream takes in the server.
-func streams(ctx context.Context, b *bench) (err error) {
-	if err := needFiles(streamCount); err != nil {
+func streams(ctx context.Context, b *rig.Bench) (err error) {
+	if err := rig.NeedFiles(streamCount); err != nil {
 		return err
 	}
-	r, err := b.newRig(ctx)
+	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.end(ctx)) }()
+	defer func() { err = errors.Join(err, r.End(ctx)) }()
 
 	onNode := func(conns int) func(context.Context) (compare.Sample, error) {
 		return func(ctx context.Context) (s compare.Sample, err error) {
-			n, err := r.startNode(ctx, r.nodeURL)
+			n, err := r.StartNode(ctx, r.NodeURL)
 			if err != nil {
 				return s, err
 			}
-			defer func() { err = errors.Join(err, n.end()) }()
-			return bytesPerStream(ctx, n.grpcAddr, conns, n.pid(), r.postmaster(), func() (float64, error) { return n.resident(ctx) })
+			defer func() { err = errors.Join(err, n.End()) }()
+			return bytesPerStream(ctx, n.GRPCAddr, conns, n.PID(), r.Postmaster(), func() (float64, error) { return n.Resident(ctx) })
 		}
 	}
 	onBare := func(conns int) func(context.Context) (compare.Sample, error) {
@@ -45,8 +46,8 @@ func streams(ctx context.Context, b *bench) (err error) {
 			if err != nil {
 				return s, err
 			}
-			defer func() { err = errors.Join(err, bare.end()) }()
-			return bytesPerStream(ctx, bare.addr, conns, bare.pid(), r.postmaster(), bare.resident)
+			defer func() { err = errors.Join(err, bare.End()) }()
+			return bytesPerStream(ctx, bare.Addr, conns, bare.PID(), r.Postmaster(), bare.Resident)
 		}
 	}
 	const few, many = 100, streamCount
@@ -70,7 +71,7 @@ func streams(ctx context.Context, b *bench) (err error) {
 			{Name: "Postbus / gRPC alone, 10,000 connections", Of: compare.Divide(node(many), bare(many), 0)},
 		},
 	}
-	return e.Perform(ctx, b.reps, b.out)
+	return e.Perform(ctx, b.Reps, b.Out)
 }
 
 // bytesPerStream opens the streams at target, which is the process server, and measures its
@@ -80,20 +81,20 @@ func bytesPerStream(ctx context.Context, target string, conns, server, postmaste
 	if err != nil {
 		return s, err
 	}
-	m, err := newMeter(postmaster, server)
+	m, err := rig.NewMeter(postmaster, server)
 	if err != nil {
 		return s, err
 	}
-	client, err := startPart(ctx, openPatience, nil, "stream-client", target, strconv.Itoa(conns), strconv.Itoa(streamCount))
+	client, err := rig.StartPart(ctx, rig.OpenPatience, nil, "stream-client", target, strconv.Itoa(conns), strconv.Itoa(streamCount))
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, client.end()) }()
+	defer func() { err = errors.Join(err, client.End()) }()
 	after, err := resident()
 	if err != nil {
 		return s, err
 	}
-	return m.sample((after - before) / 1024 / streamCount)
+	return m.Sample((after - before) / 1024 / streamCount)
 }
 
 // streamClient opens streams and holds them until its input ends. Its arguments are the
@@ -112,7 +113,7 @@ func streamClient(ctx context.Context, args []string, in io.Reader, out io.Write
 	}
 	open := make([]*grpc.ClientConn, conns)
 	for i := range open {
-		if open[i], err = dial(args[0]); err != nil {
+		if open[i], err = rig.Dial(args[0]); err != nil {
 			return err
 		}
 		defer open[i].Close()
@@ -141,5 +142,5 @@ func streamClient(ctx context.Context, args []string, in io.Reader, out io.Write
 		return err
 	}
 	fmt.Fprintln(out, "ready streams")
-	return obey(in, out)
+	return rig.Obey(in, out)
 }

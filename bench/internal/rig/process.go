@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"context"
@@ -18,9 +18,9 @@ import (
 // endPatience is how long a process has to end by itself.
 const endPatience = 15 * time.Second
 
-// A process is a child: a node, a rival, or this program in another part. It is ended by its
+// A Process is a child: a node, a rival, or this program in another part. It is ended by its
 // owner and, when the bench is interrupted, by its context.
-type process struct {
+type Process struct {
 	cmd    *exec.Cmd
 	words  *lastWords
 	exited chan struct{} // closed when it has ended
@@ -28,9 +28,9 @@ type process struct {
 	told   atomic.Bool   // by an error, that it has ended too soon
 }
 
-// startProcess starts cmd, which must have been made with exec.CommandContext.
-func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, words: &lastWords{}, exited: make(chan struct{})}
+// StartProcess starts cmd, which must have been made with exec.CommandContext.
+func StartProcess(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, words: &lastWords{}, exited: make(chan struct{})}
 	cmd.Stderr = p.words
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.words
@@ -52,19 +52,19 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-func (p *process) pid() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// said returns the end of what the process has written.
-func (p *process) said() string { return p.words.text() }
+// Said returns the end of what the process has written.
+func (p *Process) Said() string { return p.words.text() }
 
-// cpu returns the CPU time that the process has spent.
-func (p *process) cpu() (time.Duration, error) {
-	stat, err := readStat(strconv.Itoa(p.pid()))
+// CPU returns the CPU time that the process has spent.
+func (p *Process) CPU() (time.Duration, error) {
+	stat, err := readStat(strconv.Itoa(p.PID()))
 	return stat.own, err
 }
 
-// until asks again and again whether the process has come to the named state.
-func (p *process) until(ctx context.Context, state string, reached func() bool) error {
+// Until asks again and again whether the process has come to the named state.
+func (p *Process) Until(ctx context.Context, state string, reached func() bool) error {
 	const patience = time.Minute
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -76,7 +76,7 @@ func (p *process) until(ctx context.Context, state string, reached func() bool) 
 		case <-p.exited:
 			return p.failure()
 		case <-end.C:
-			return fmt.Errorf("%s: not %s within %s: %s", p.cmd.Args[0], state, patience, p.said())
+			return fmt.Errorf("%s: not %s within %s: %s", p.cmd.Args[0], state, patience, p.Said())
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -85,14 +85,14 @@ func (p *process) until(ctx context.Context, state string, reached func() bool) 
 }
 
 // failure is the error of a process that ended too soon. It must have exited.
-func (p *process) failure() error {
+func (p *Process) failure() error {
 	p.told.Store(true)
-	return fmt.Errorf("%s ended by itself, %s: %s", p.cmd.Args[0], p.cmd.ProcessState, p.said())
+	return fmt.Errorf("%s ended by itself, %s: %s", p.cmd.Args[0], p.cmd.ProcessState, p.Said())
 }
 
-// end asks the process to end, waits for it, and kills it when that takes too long. An
+// End asks the process to end, waits for it, and kills it when that takes too long. An
 // error, too: it had ended by itself, and nobody has been told yet.
-func (p *process) end() error {
+func (p *Process) End() error {
 	if err := p.untoldFailure(); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (p *process) end() error {
 }
 
 // untoldFailure is called when the process is to end now.
-func (p *process) untoldFailure() error {
+func (p *Process) untoldFailure() error {
 	select {
 	case <-p.exited:
 		if !p.asked.Load() && !p.told.Load() {
@@ -116,7 +116,7 @@ func (p *process) untoldFailure() error {
 }
 
 // wait waits for the end. That of a process which crashes meanwhile is an error.
-func (p *process) wait() error {
+func (p *Process) wait() error {
 	select {
 	case <-p.exited:
 		if p.crashed() && !p.told.Load() {
@@ -135,7 +135,7 @@ func (p *process) wait() error {
 
 // crashed says that a process was ended by a panic, or by a signal that nobody sent it: its
 // connections break before its end is seen.
-func (p *process) crashed() bool {
+func (p *Process) crashed() bool {
 	const panicked = 2 // Go's exit code
 	status, _ := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return status.ExitStatus() == panicked || status.Signaled() && status.Signal() != syscall.SIGTERM

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// database makes one more database with the schema and returns its URL.
-func (r *rig) database(ctx context.Context, name string) (string, error) {
+// Database makes one more database with the schema and returns its URL.
+func (r *Rig) Database(ctx context.Context, name string) (string, error) {
 	if err := r.exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
 		return "", err
 	}
@@ -21,7 +21,7 @@ func (r *rig) database(ctx context.Context, name string) (string, error) {
 }
 
 // migrate installs the schema.
-func (r *rig) migrate(ctx context.Context, url string) error {
+func (r *Rig) migrate(ctx context.Context, url string) error {
 	cmd := exec.CommandContext(ctx, r.program, "migrate")
 	cmd.Env = append(os.Environ(), "POSTBUS_DATABASE_URL="+url)
 	if text, err := cmd.CombinedOutput(); err != nil {
@@ -30,16 +30,16 @@ func (r *rig) migrate(ctx context.Context, url string) error {
 	return nil
 }
 
-// fill puts so many messages of 200 bytes into a database that no node follows, in turn
+// Fill puts so many messages of 200 bytes into a database that no node follows, in turn
 // to the channels channel-0, channel-1 and so on.
-func fill(ctx context.Context, url string, rows, channels int) error {
+func Fill(ctx context.Context, url string, rows, channels int) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	const insert = "INSERT INTO postbus.bus (channel, type, json) SELECT 'channel-' || i % $2, '', $3 FROM generate_series(0, $1::bigint - 1) AS i"
-	if _, err := conn.Exec(ctx, insert, rows, channels, payload()); err != nil {
+	if _, err := conn.Exec(ctx, insert, rows, channels, Payload()); err != nil {
 		return fmt.Errorf("insert %d rows: %w", rows, err)
 	}
 	for _, each := range []string{
@@ -53,10 +53,10 @@ func fill(ctx context.Context, url string, rows, channels int) error {
 	return nil
 }
 
-// transactions returns how many transactions have ended in a database. Each of a node's
+// Transactions returns how many transactions have ended in a database. Each of a node's
 // statements is one, but for the few that retention does in one.
-func (r *rig) transactions(ctx context.Context, database string) (count float64, err error) {
-	conn, err := pgx.Connect(ctx, r.nodeURL)
+func (r *Rig) Transactions(ctx context.Context, database string) (count float64, err error) {
+	conn, err := pgx.Connect(ctx, r.NodeURL)
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"bytes"
@@ -19,26 +19,26 @@ import (
 // Linux that Go runs on.
 const clockTick = 10 * time.Millisecond
 
-// A meter measures what is spent from its begin on.
-type meter struct {
+// A Meter measures what is spent from its begin on.
+type Meter struct {
 	servers    []int // process numbers
 	postmaster int   // process number; 0: there is none
-	began      time.Time
+	Began      time.Time
 	before     compare.Usage
 }
 
-// newMeter begins to measure servers and the database of that postmaster; 0: there is none.
-func newMeter(postmaster int, servers ...int) (*meter, error) {
-	m := &meter{servers: servers, postmaster: postmaster}
+// NewMeter begins to measure servers and the database of that postmaster; 0: there is none.
+func NewMeter(postmaster int, servers ...int) (*Meter, error) {
+	m := &Meter{servers: servers, postmaster: postmaster}
 	var err error
 	m.before, err = m.read()
-	m.began = time.Now()
+	m.Began = time.Now()
 	return m, err
 }
 
-// sample returns what was spent since the begin, with figures beside it.
-func (m *meter) sample(figures ...float64) (compare.Sample, error) {
-	wall := time.Since(m.began)
+// Sample returns what was spent since the begin, with figures beside it.
+func (m *Meter) Sample(figures ...float64) (compare.Sample, error) {
+	wall := time.Since(m.Began)
 	now, err := m.read()
 	return compare.Sample{Figures: figures, Wall: wall, CPU: compare.Usage{
 		Client:   now.Client - m.before.Client,
@@ -47,13 +47,13 @@ func (m *meter) sample(figures ...float64) (compare.Sample, error) {
 	}}, err
 }
 
-// serverTime returns what the servers alone have spent since the begin.
-func (m *meter) serverTime() (time.Duration, error) {
+// ServerTime returns what the servers alone have spent since the begin.
+func (m *Meter) ServerTime() (time.Duration, error) {
 	now, err := m.readServers()
 	return now - m.before.Server, err
 }
 
-func (m *meter) read() (compare.Usage, error) {
+func (m *Meter) read() (compare.Usage, error) {
 	var u compare.Usage
 	var self syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
@@ -72,7 +72,7 @@ func (m *meter) read() (compare.Usage, error) {
 	return u, nil
 }
 
-func (m *meter) readServers() (total time.Duration, err error) {
+func (m *Meter) readServers() (total time.Duration, err error) {
 	for _, server := range m.servers {
 		stat, err := readStat(strconv.Itoa(server))
 		if err != nil {

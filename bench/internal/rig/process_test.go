@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"os/exec"
@@ -26,20 +26,20 @@ func TestEndTellsOfAProcessThatEndedByItself(t *testing.T) {
 		"killed":             {"echo so long; kill -9 $$", true, "signal: killed: so long"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := startProcess(exec.CommandContext(t.Context(), "sh", "-c", c.script))
+			p, err := StartProcess(exec.CommandContext(t.Context(), "sh", "-c", c.script))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if c.early {
 				<-p.exited
-			} else if err := p.until(t.Context(), "ready", func() bool { return strings.Contains(p.said(), "ready") }); err != nil {
+			} else if err := p.Until(t.Context(), "ready", func() bool { return strings.Contains(p.Said(), "ready") }); err != nil {
 				t.Fatal(err)
 			}
-			err = p.end()
+			err = p.End()
 			if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v, want an error that says %q", err, c.says)
 			}
-			if err := p.end(); err != nil {
+			if err := p.End(); err != nil {
 				t.Errorf("told twice: %v", err)
 			}
 		})

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"context"
@@ -12,22 +12,22 @@ import (
 	"github.com/postbus/postbus/internal/postgres/embedded"
 )
 
-// A rig is a private PostgreSQL with three databases that have the same schema: a node
+// A Rig is a private PostgreSQL with three databases that have the same schema: a node
 // works on one, two nodes on another, and the third, that nobody follows, is for what they
 // are compared with.
-type rig struct {
+type Rig struct {
 	program  string
 	postgres *embedded.Server
 	log      *statementLog
-	nodeURL  string
-	pairURL  string
-	plainURL string
+	NodeURL  string
+	PairURL  string
+	PlainURL string
 }
 
-// newRig starts a PostgreSQL. Checkpoints are as rare as settings can make them: one that
+// NewRig starts a PostgreSQL. Checkpoints are as rare as settings can make them: one that
 // falls into one variant and not into another would be measured, too.
-func (b *bench) newRig(ctx context.Context) (*rig, error) {
-	r := &rig{program: b.program, log: &statementLog{}}
+func (b *Bench) NewRig(ctx context.Context) (*Rig, error) {
+	r := &Rig{program: b.Program, log: &statementLog{}}
 	var err error
 	r.postgres, err = embedded.Start(ctx, embedded.Options{
 		Ephemeral: true,
@@ -44,26 +44,26 @@ func (b *bench) newRig(ctx context.Context) (*rig, error) {
 		return nil, err
 	}
 	if err := r.prepare(ctx); err != nil {
-		return nil, errors.Join(err, r.end(ctx))
+		return nil, errors.Join(err, r.End(ctx))
 	}
 	return r, nil
 }
 
 // prepare makes the other databases and installs the schema in all.
-func (r *rig) prepare(ctx context.Context) (err error) {
-	r.nodeURL = r.postgres.URL()
-	if r.pairURL, err = r.database(ctx, "pair"); err != nil {
+func (r *Rig) prepare(ctx context.Context) (err error) {
+	r.NodeURL = r.postgres.URL()
+	if r.PairURL, err = r.Database(ctx, "pair"); err != nil {
 		return err
 	}
-	if r.plainURL, err = r.database(ctx, "plain"); err != nil {
+	if r.PlainURL, err = r.Database(ctx, "plain"); err != nil {
 		return err
 	}
-	return r.migrate(ctx, r.nodeURL)
+	return r.migrate(ctx, r.NodeURL)
 }
 
 // exec runs each statement by itself, in the node's database.
-func (r *rig) exec(ctx context.Context, statements ...string) error {
-	conn, err := pgx.Connect(ctx, r.nodeURL)
+func (r *Rig) exec(ctx context.Context, statements ...string) error {
+	conn, err := pgx.Connect(ctx, r.NodeURL)
 	if err != nil {
 		return err
 	}
@@ -76,10 +76,10 @@ func (r *rig) exec(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// postmaster returns the process number of PostgreSQL's first process.
-func (r *rig) postmaster() int { return r.postgres.PID() }
+// Postmaster returns the process number of PostgreSQL's first process.
+func (r *Rig) Postmaster() int { return r.postgres.PID() }
 
-// end stops the server and removes its data, also when ctx has ended.
-func (r *rig) end(ctx context.Context) error {
+// End stops the server and removes its data, also when ctx has ended.
+func (r *Rig) End(ctx context.Context) error {
 	return r.postgres.Stop(context.WithoutCancel(ctx))
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"bytes"
@@ -8,14 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// logStatements makes statements count from now on.
-func (r *rig) logStatements(ctx context.Context) error {
+// LogStatements makes statements count from now on.
+func (r *Rig) LogStatements(ctx context.Context) error {
 	return r.exec(ctx, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()")
 }
 
-// statements returns how many statements PostgreSQL has been asked. Its log comes by a
+// Statements returns how many statements PostgreSQL has been asked. Its log comes by a
 // pipe, a moment later.
-func (r *rig) statements() int64 { return r.log.count.Load() }
+func (r *Rig) Statements() int64 { return r.log.count.Load() }
 
 // A statementLog counts the statements in PostgreSQL's log and keeps nothing else. There
 // are some once log_statement is all.

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"bufio"
@@ -15,8 +15,8 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-// servePart serves bus with gRPC's defaults until the input ends.
-func servePart(bus postbusv1.BusServiceServer, in io.Reader, out io.Writer) error {
+// ServePart serves bus with gRPC's defaults until the input ends.
+func ServePart(bus postbusv1.BusServiceServer, in io.Reader, out io.Writer) error {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -26,13 +26,13 @@ func servePart(bus postbusv1.BusServiceServer, in io.Reader, out io.Writer) erro
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Fprintf(out, "ready %s\n", listener.Addr())
-	err = obey(in, out)
+	err = Obey(in, out)
 	server.Stop()
 	return errors.Join(err, <-served)
 }
 
-// obey answers what a part is asked: "free" gives back unused memory.
-func obey(in io.Reader, out io.Writer) error {
+// Obey answers what a part is asked: "free" gives back unused memory.
+func Obey(in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		if lines.Text() != "free" {

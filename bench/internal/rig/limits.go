@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package rig
 
 import (
 	"fmt"
@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// openPatience is how long many streams have to open.
-	openPatience = 2 * time.Minute
+	// OpenPatience is how long many streams have to open.
+	OpenPatience = 2 * time.Minute
 
 	// spareFiles is what a process opens beside the connections of its streams.
 	spareFiles = 200
 )
 
-// needFiles returns an error unless a process may have so many connections.
-func needFiles(conns int) error {
+// NeedFiles returns an error unless a process may have so many connections.
+func NeedFiles(conns int) error {
 	// Go raises the soft limit to the hard one at the start of every process.
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
