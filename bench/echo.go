@@ -38,7 +38,7 @@ func (e *echo) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.BusServ
 }
 
 func echoServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
-	return rig.ServePart(&echo{}, in, out)
+	return rig.ServeBus(&echo{}, in, out)
 }
 
 // startEcho starts the echo server as a process.

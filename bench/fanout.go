@@ -189,17 +189,6 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 	return s, to.check()
 }
 
-// burst sends size messages that every reader gets, and returns when it has.
-func (f *farSink) burst(ctx context.Context, size int, send func(context.Context) error) error {
-	if err := f.expect(int64(size) * int64(f.plan.Readers)); err != nil {
-		return err
-	}
-	if err := send(ctx); err != nil {
-		return err
-	}
-	return f.wait()
-}
-
 // processes are those whose CPU time is measured; postmaster 0: there is none.
 type processes struct{ server, postmaster int }
 

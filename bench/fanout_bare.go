@@ -3,12 +3,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"runtime"
 	"sync"
 	"time"
@@ -156,7 +153,7 @@ func newPress() (*press, error) {
 		return nil, err
 	}
 	p := &press{id: firstID}
-	p.entry = protowire.AppendVarint([]byte{tagNotifications}, uint64(len(text)))
+	p.entry = protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.BytesType), uint64(len(text))) // SubscribeResponse.notifications
 	p.at = len(p.entry) + 1
 	p.entry = append(p.entry, text...)
 	return p, nil
@@ -170,7 +167,7 @@ func (p *press) frame(count int) preparedFrame {
 		protowire.AppendVarint(p.entry[:p.at], p.id) // in place
 		text = append(text, p.entry...)
 	}
-	text = protowire.AppendVarint(append(text, tagLast), p.id)
+	text = protowire.AppendVarint(protowire.AppendTag(text, 2, protowire.VarintType), p.id) // SubscribeResponse.last
 	return preparedBytes{mem.SliceBuffer(text)}
 }
 
@@ -212,30 +209,19 @@ func bareServer(_ context.Context, _ []string, in io.Reader, out io.Writer) erro
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := b.server()
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	fmt.Fprintf(out, "ready %s\n", listener.Addr())
-	err = b.obey(in, p)
-	server.Stop()
-	return errors.Join(err, <-served)
-}
-
-func (b *bareFanout) obey(in io.Reader, p *press) error {
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		var way string
-		var count int
-		if _, err := fmt.Sscan(lines.Text(), &way, &count); err != nil {
-			return fmt.Errorf("%q: %w", lines.Text(), err)
-		}
-		if err := b.send(way, p.frame(count)); err != nil {
+	return rig.ServeGRPC(b.server(), in, out, func(line string) error {
+		way, count, err := parseOrder(line)
+		if err != nil {
 			return err
 		}
+		return b.send(way, p.frame(count))
+	})
+}
+
+// parseOrder reads what a bare server is told: the way, and how many messages.
+func parseOrder(line string) (way string, count int, err error) {
+	if _, err = fmt.Sscan(line, &way, &count); err != nil {
+		err = fmt.Errorf("%q: %w", line, err)
 	}
-	return lines.Err()
+	return way, count, err
 }

@@ -249,8 +249,7 @@ func (c *sinkConn) giveBack(out *http2.Framer, stream uint32, unasked *int, wind
 	return out.WriteWindowUpdate(stream, uint32(size))
 }
 
-// stall makes the connection look like that of a program which does not read: pings are
-// answered, and no window is given back until it is called with false.
+// stall ends or begins to give window back. Pings are answered all the same.
 func (c *sinkConn) stall(stalled bool) error {
 	return c.write(func(out *http2.Framer) error {
 		c.stalled = stalled

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/rig"
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
 // burstPatience is how long one burst may take to come to all readers.
@@ -55,12 +55,11 @@ func sinkPart(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 }
 
 func (s *sink) obey(in io.Reader, say func(string)) error {
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
+	return rig.Obey(in, func(line string) error {
 		var word string
 		var number int64
-		if _, err := fmt.Sscan(lines.Text(), &word, &number); err != nil {
-			return fmt.Errorf("%q: %w", lines.Text(), err)
+		if _, err := fmt.Sscan(line, &word, &number); err != nil {
+			return fmt.Errorf("%q: %w", line, err)
 		}
 		switch word {
 		case "until":
@@ -75,8 +74,8 @@ func (s *sink) obey(in io.Reader, say func(string)) error {
 		default:
 			return fmt.Errorf("%q: no such request", word)
 		}
-	}
-	return lines.Err()
+		return nil
+	})
 }
 
 // A farSink is a sink in another process.
@@ -128,4 +127,56 @@ func (f *farSink) responses() (count float64, err error) {
 	}
 	_, err = fmt.Sscan(line, &count)
 	return count, err
+}
+
+// burst sends size messages that every reader gets, and returns when it has.
+func (f *farSink) burst(ctx context.Context, size int, send func(context.Context) error) error {
+	if err := f.expect(int64(size) * int64(f.plan.Readers)); err != nil {
+		return err
+	}
+	if err := send(ctx); err != nil {
+		return err
+	}
+	return f.wait()
+}
+
+// scatter sends size messages to the channels that draw numbers, of which reader i reads
+// the i-th, and returns when those have come that are read.
+func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, size int, draw func() int) error {
+	request := &postbusv1.SendRequest{Messages: make([]*postbusv1.Message, size)}
+	read := int64(0)
+	for i := range request.Messages {
+		channel := draw()
+		if channel < f.plan.Readers {
+			read++
+		}
+		request.Messages[i] = &postbusv1.Message{Channel: f.plan.channel(channel), Body: &postbusv1.Message_Json{Json: rig.Payload()}}
+	}
+	if read > 0 {
+		if err := f.expect(read); err != nil {
+			return err
+		}
+	}
+	if _, err := bus.Send(ctx, request); err != nil || read == 0 {
+		return err
+	}
+	return f.wait()
+}
+
+// each sends a message to every reader's own channel and waits until all have come.
+func (f *farSink) each(ctx context.Context, bus postbusv1.BusServiceClient) error {
+	if err := f.expect(int64(f.plan.Readers)); err != nil {
+		return err
+	}
+	const limit = 1_000 // of a call
+	for from := 0; from < f.plan.Readers; from += limit {
+		request := &postbusv1.SendRequest{}
+		for i := from; i < min(from+limit, f.plan.Readers); i++ {
+			request.Messages = append(request.Messages, &postbusv1.Message{Channel: f.plan.channel(i), Body: &postbusv1.Message_Json{Json: rig.Payload()}})
+		}
+		if _, err := bus.Send(ctx, request); err != nil {
+			return err
+		}
+	}
+	return f.wait()
 }

@@ -138,6 +138,25 @@ func (s *sink) responses() int64 {
 	return n
 }
 
+// sum returns how many notifications all readers together have got.
+func (s *sink) sum() int64 { return s.total.Load() }
+
+// countOf returns how many notifications a reader has got. It is for arrived only.
+func (s *sink) countOf(reader int) int64 { return s.readers[reader].count }
+
+// failure is told the first failure of a connection.
+func (s *sink) failure() <-chan error { return s.failed }
+
+// stall makes all connections of gRPC look like those of a program which does not read,
+// until it is called with false.
+func (s *sink) stall(stalled bool) error {
+	var all []error
+	for _, conn := range s.conns {
+		all = append(all, conn.stall(stalled))
+	}
+	return errors.Join(all...)
+}
+
 func (s *sink) fail(err error) {
 	select {
 	case s.failed <- err:

@@ -5,11 +5,13 @@ package main
 import (
 	"context"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/postbus/postbus/bench/internal/rig"
+	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
 // startBare serves a bareFanout for the test and returns its address.
@@ -59,10 +61,10 @@ func await(t *testing.T, s *sink, reached <-chan struct{}) {
 	defer cancel()
 	select {
 	case <-reached:
-	case err := <-s.failed:
+	case err := <-s.failure():
 		t.Fatal(err)
 	case <-ctx.Done():
-		t.Fatalf("%d notifications, and no more", s.total.Load())
+		t.Fatalf("%d notifications, and no more", s.sum())
 	}
 }
 
@@ -99,7 +101,7 @@ func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
 	plan := sinkPlan{Target: addr, Conns: 1, Readers: 1, Channel: "a", Window: firstWindow}
 	slow, caught := startTestSink(t, plan)
 	brisk, reached := startTestSink(t, plan)
-	if err := slow.conns[0].stall(true); err != nil {
+	if err := slow.stall(true); err != nil {
 		t.Fatal(err)
 	}
 	const frames, size = 5, 100 // twice the window
@@ -111,10 +113,10 @@ func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
 		}
 	}
 	await(t, brisk, reached)
-	if got := slow.total.Load(); got > firstWindow/int64(len(p.entry)) {
+	if got := slow.sum(); got > firstWindow/int64(len(p.entry)) {
 		t.Fatalf("the stalled reader has got %d messages, more than its window", got)
 	}
-	if err := slow.conns[0].stall(false); err != nil {
+	if err := slow.stall(false); err != nil {
 		t.Fatal(err)
 	}
 	await(t, slow, caught)
@@ -123,22 +125,27 @@ func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
 	}
 }
 
-func TestSinkSaysWhyAStreamEnded(t *testing.T) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+func TestPreparedBytesAreResponses(t *testing.T) {
+	p, err := newPress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer() // without the service
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	defer func() {
-		server.Stop()
-		if err := <-served; err != nil {
-			t.Error(err)
+	next := int64(firstID)
+	for _, count := range []int{1, 32, 300} {
+		got := &postbusv1.SubscribeResponse{}
+		if err := proto.Unmarshal(p.frame(count).(preparedBytes)[0].ReadOnlyData(), got); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	plan := sinkPlan{Target: listener.Addr().String(), Conns: 2, Readers: 4, Channel: "a"}
-	if _, err := openSink(t.Context(), plan, nil, func() {}); err == nil || !strings.Contains(err.Error(), "unknown service postbus.v1.BusService") {
-		t.Errorf("a sink at a server without the service: %v", err)
+		if len(got.GetNotifications()) != count {
+			t.Fatalf("%d notifications, want %d", len(got.GetNotifications()), count)
+		}
+		for _, n := range got.GetNotifications() {
+			if next++; n.GetId() != next || n.GetChannel() != fanoutChannel || n.GetJson() != rig.Payload() {
+				t.Fatalf("notification %v, want id %d", n, next)
+			}
+		}
+		if got.GetLast() != next {
+			t.Fatalf("last %d, want %d", got.GetLast(), next)
+		}
 	}
 }

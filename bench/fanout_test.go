@@ -78,28 +78,3 @@ func TestReaderRefusesWhatIsNotNewOrNotWhole(t *testing.T) {
 		}
 	}
 }
-
-func TestPreparedBytesAreResponses(t *testing.T) {
-	p, err := newPress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	next := int64(firstID)
-	for _, count := range []int{1, 32, 300} {
-		got := &postbusv1.SubscribeResponse{}
-		if err := proto.Unmarshal(p.frame(count).(preparedBytes)[0].ReadOnlyData(), got); err != nil {
-			t.Fatal(err)
-		}
-		if len(got.GetNotifications()) != count {
-			t.Fatalf("%d notifications, want %d", len(got.GetNotifications()), count)
-		}
-		for _, n := range got.GetNotifications() {
-			if next++; n.GetId() != next || n.GetChannel() != fanoutChannel || n.GetJson() != rig.Payload() {
-				t.Fatalf("notification %v, want id %d", n, next)
-			}
-		}
-		if got.GetLast() != next {
-			t.Fatalf("last %d, want %d", got.GetLast(), next)
-		}
-	}
-}

@@ -16,6 +16,8 @@ import (
 )
 
 const (
+	sharedChannel = "shared"
+
 	growthConns = 10 // connections of many subscribers
 	growthBatch = 32 // messages of a burst, if there are several
 
@@ -131,9 +133,9 @@ func sameSubscribers(r *rig.Rig) func(context.Context, int, *point) error {
 		if err != nil {
 			return err
 		}
-		readers, err := p.sink(ctx, fanoutChannel, size, growthConns)
+		readers, err := p.sink(ctx, sharedChannel, size, growthConns)
 		p.step = func(ctx context.Context) (int, error) {
-			return size, readers.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, fanoutChannel, 1) })
+			return size, readers.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, sharedChannel, 1) })
 		}
 		return err
 	}
@@ -147,33 +149,10 @@ func channels(r *rig.Rig) func(context.Context, int, *point) error {
 		}
 		readers, err := p.sink(ctx, "channel-%d", min(size, most), growthConns)
 		p.step = func(ctx context.Context) (int, error) {
-			return growthBatch, readers.scatter(ctx, bus, func() int { return rand.IntN(size) })
+			return growthBatch, readers.scatter(ctx, bus, growthBatch, func() int { return rand.IntN(size) })
 		}
 		return err
 	}
-}
-
-// scatter sends a burst to the channels that draw numbers, of which reader i reads the
-// i-th, and returns when those messages have come that are read.
-func (f *farSink) scatter(ctx context.Context, bus postbusv1.BusServiceClient, draw func() int) error {
-	request := &postbusv1.SendRequest{Messages: make([]*postbusv1.Message, growthBatch)}
-	read := int64(0)
-	for i := range request.Messages {
-		channel := draw()
-		if channel < f.plan.Readers {
-			read++
-		}
-		request.Messages[i] = &postbusv1.Message{Channel: fmt.Sprintf("channel-%d", channel), Body: &postbusv1.Message_Json{Json: rig.Payload()}}
-	}
-	if read > 0 {
-		if err := f.expect(read); err != nil {
-			return err
-		}
-	}
-	if _, err := bus.Send(ctx, request); err != nil || read == 0 {
-		return err
-	}
-	return f.wait()
 }
 
 func rowsSent(r *rig.Rig) func(context.Context, int, *point) error {
@@ -217,7 +196,7 @@ func moreNodes(r *rig.Rig) func(context.Context, int, *point) error {
 			if err != nil {
 				return err
 			}
-			s, err := p.sink(ctx, fanoutChannel, 1, 1)
+			s, err := p.sink(ctx, sharedChannel, 1, 1)
 			if err != nil {
 				return err
 			}
@@ -229,7 +208,7 @@ func moreNodes(r *rig.Rig) func(context.Context, int, *point) error {
 					return 0, err
 				}
 			}
-			if err := rig.SendBurst(ctx, buses[rand.IntN(size)], fanoutChannel, growthBatch); err != nil {
+			if err := rig.SendBurst(ctx, buses[rand.IntN(size)], sharedChannel, growthBatch); err != nil {
 				return 0, err
 			}
 			for _, s := range sinks {

@@ -220,7 +220,7 @@ func (b *bareWeb) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Origin")
 	switch {
-	case r.URL.Path+"?" == pollPath:
+	case r.URL.Path == "/v1/poll":
 		b.poll(w, r)
 	case websocket.IsWebSocketUpgrade(r):
 		b.socket(w, r)
@@ -267,7 +267,7 @@ func (b *bareWeb) events(w http.ResponseWriter, r *http.Request) {
 		return control.Flush()
 	}
 	h := w.Header()
-	h.Set("Content-Type", eventStream)
+	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	h.Add("Vary", "Accept")

@@ -76,7 +76,7 @@ func httpPart(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 		}()
 	}
 	fmt.Fprintln(out, "ready readers")
-	go func() { ended <- rig.Obey(in, out) }()
+	go func() { ended <- rig.Obey(in, rig.Free(out)) }()
 	select {
 	case err := <-failed:
 		return err

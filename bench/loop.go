@@ -62,7 +62,7 @@ func loopServer(ctx context.Context, _ []string, in io.Reader, out io.Writer) er
 		fmt.Fprintln(os.Stderr, "loop-server:", err) // the bench sees that nothing arrives
 		return err
 	})
-	err = rig.ServePart(l, in, out)
+	err = rig.ServeBus(l, in, out)
 	cancel()
 	return errors.Join(err, group.Wait())
 }

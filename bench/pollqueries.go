@@ -33,7 +33,7 @@ func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
 	if b.Quick {
 		readers = 1_000
 	}
-	sink, err := startSink(ctx, sinkPlan{Target: n.HTTPAddr, Over: overPolls, Readers: readers, Channel: fanoutChannel})
+	sink, err := startSink(ctx, sinkPlan{Target: n.HTTPAddr, Over: overPolls, Readers: readers, Channel: sharedChannel})
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
 		Variants: []compare.Variant{
 			{Name: crowd, Run: func(ctx context.Context) (compare.Sample, error) {
 				return messages(ctx, func(ctx context.Context) error {
-					return sink.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, fanoutChannel, 1) })
+					return sink.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, sharedChannel, 1) })
 				})
 			}},
 			{Name: nobody, Run: func(ctx context.Context) (compare.Sample, error) {

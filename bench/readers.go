@@ -53,7 +53,7 @@ func crowds(ctx context.Context, b *rig.Bench, r *rig.Rig) error {
 		Columns: []string{"µs of CPU a delivery", "µs of CPU a message sent", "deliveries/s", "MB before", "MB after"},
 		Variants: []compare.Variant{
 			{Name: one, Run: func(ctx context.Context) (compare.Sample, error) {
-				return crowd(ctx, b, r, r.NodeURL, fanoutChannel, 0)
+				return crowd(ctx, b, r, r.NodeURL, sharedChannel, 0)
 			}},
 			{Name: scattered, Run: func(ctx context.Context) (compare.Sample, error) {
 				return crowd(ctx, b, r, filled, "channel-%d", channels)
@@ -96,7 +96,7 @@ func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, c
 	delivered, sent := sink.delivered, 0
 	for length := b.Pick(3*time.Second, time.Second); time.Since(m.Began) < length; sent += growthBatch {
 		if channels > 0 {
-			err = sink.scatter(ctx, bus, func() int {
+			err = sink.scatter(ctx, bus, growthBatch, func() int {
 				if rand.IntN(2) == 0 {
 					return rand.IntN(most)
 				}
@@ -125,22 +125,4 @@ func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, c
 	cpu := s.CPU.Server.Seconds() * 1e6
 	s.Figures = []float64{cpu / float64(delivered), cpu / float64(sent), float64(delivered) / s.Wall.Seconds(), before / 1e6, after / 1e6}
 	return s, err
-}
-
-// each sends a message to every reader's own channel and waits until all have come.
-func (f *farSink) each(ctx context.Context, bus postbusv1.BusServiceClient) error {
-	if err := f.expect(int64(f.plan.Readers)); err != nil {
-		return err
-	}
-	const limit = 1_000 // of a call
-	for from := 0; from < f.plan.Readers; from += limit {
-		request := &postbusv1.SendRequest{}
-		for i := from; i < min(from+limit, f.plan.Readers); i++ {
-			request.Messages = append(request.Messages, &postbusv1.Message{Channel: f.plan.channel(i), Body: &postbusv1.Message_Json{Json: rig.Payload()}})
-		}
-		if _, err := bus.Send(ctx, request); err != nil {
-			return err
-		}
-	}
-	return f.wait()
 }

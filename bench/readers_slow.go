@@ -113,7 +113,7 @@ func openSlowScene(ctx context.Context, b *rig.Bench, r *rig.Rig) (s *slowScene,
 // arrived records what has come to one of the brisk readers.
 func (s *slowScene) arrived(reader, notifications int) {
 	p := s.phase.Load()
-	p.record(s.brisk.readers[reader].count-int64(notifications), notifications)
+	p.record(s.brisk.countOf(reader)-int64(notifications), notifications)
 }
 
 // run sends for length, while the slow reader reads or not, and then lets it catch up.
@@ -124,7 +124,7 @@ func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length ti
 	}
 	p := newPhase(s.sent, length)
 	s.phase.Store(p)
-	if err := s.slow.conns[0].stall(stalled); err != nil {
+	if err := s.slow.stall(stalled); err != nil {
 		return compare.Sample{}, err
 	}
 	if err := p.send(ctx, s.bus); err != nil {
@@ -142,7 +142,7 @@ func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length ti
 	if err != nil {
 		return result, err
 	}
-	behind := s.sent - s.slow.total.Load()
+	behind := s.sent - s.slow.sum()
 	if stalled && behind == 0 {
 		return result, errors.New("the reader that stalls has got everything")
 	}
@@ -152,11 +152,11 @@ func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length ti
 	}
 	began := time.Now()
 	s.slow.until(s.sent)
-	if err := s.slow.conns[0].stall(false); err != nil {
+	if err := s.slow.stall(false); err != nil {
 		return result, err
 	}
 	if err := s.await(ctx, s.caught); err != nil {
-		return result, fmt.Errorf("the slow reader has %d of %d messages: %w", s.slow.total.Load(), s.sent, err)
+		return result, fmt.Errorf("the slow reader has %d of %d messages: %w", s.slow.sum(), s.sent, err)
 	}
 	took := time.Since(began).Seconds()
 	pagesAfter, err := s.node.Metric(ctx, "postbus_pages_total")
@@ -175,9 +175,9 @@ func (s *slowScene) await(ctx context.Context, event <-chan struct{}) error {
 	select {
 	case <-event:
 		return nil
-	case err := <-s.brisk.failed:
+	case err := <-s.brisk.failure():
 		return err
-	case err := <-s.slow.failed:
+	case err := <-s.slow.failure():
 		return err
 	case <-time.After(burstPatience):
 		return fmt.Errorf("not all has come within %s", burstPatience)

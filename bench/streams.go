@@ -142,5 +142,5 @@ func streamClient(ctx context.Context, args []string, in io.Reader, out io.Write
 		return err
 	}
 	fmt.Fprintln(out, "ready streams")
-	return rig.Obey(in, out)
+	return rig.Obey(in, rig.Free(out))
 }

@@ -10,15 +10,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 )
-
-// A Role is what this program can be as a process of its own. It says "ready", and where,
-// and ends when its input does.
-type Role struct {
-	Name string
-	Play func(ctx context.Context, args []string, in io.Reader, out io.Writer) error
-}
 
 // A Part is this program as another process. It says "ready" (and where), answers
 // one line for each that it is asked, and ends when its input does.
@@ -111,4 +105,25 @@ func (c *Part) Resident() (float64, error) {
 		return 0, err
 	}
 	return residentBytes(c.PID())
+}
+
+const (
+	// OpenPatience is how long many streams have to open.
+	OpenPatience = 2 * time.Minute
+
+	// spareFiles is what a process opens beside the connections of its streams.
+	spareFiles = 200
+)
+
+// NeedFiles returns an error unless a process may have so many connections.
+func NeedFiles(conns int) error {
+	// Go raises the soft limit to the hard one at the start of every process.
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("getrlimit: %w", err)
+	}
+	if files.Max < uint64(conns+spareFiles) {
+		return fmt.Errorf("%d files may be open at once (ulimit -Hn), at least %d are needed", files.Max, conns+spareFiles)
+	}
+	return nil
 }

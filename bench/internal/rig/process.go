@@ -52,6 +52,7 @@ func StartProcess(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
+// PID returns the process number.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Said returns the end of what the process has written.

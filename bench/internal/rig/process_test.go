@@ -6,7 +6,11 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // What a process says that crashes is in the error of whoever ends it: all that others see
 // of it is that their connections broke.

@@ -1,5 +1,7 @@
 //go:build unix
 
+// Package rig is what every experiment stands on: processes of Postbus and of others, their
+// databases, this program in other roles, and a clock for the CPU time of all of them.
 package rig
 
 import (
