@@ -10,6 +10,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -60,16 +61,16 @@ func fanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report
 		return err
 	}
 	defer func() { err = errors.Join(err, bare.End()) }()
-	plan := sinkPlan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+	plan := sink.Plan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), bare.Said())
 		}
 	}()
-	var sinks [2]*farSink
+	var sinks [2]*sink.Far
 	for i, target := range []string{n.GRPCAddr, bare.Addr} {
 		plan.Target = target
-		if sinks[i], err = startSink(ctx, plan); err != nil {
+		if sinks[i], err = sink.Start(ctx, plan); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, sinks[i].End()) }()
@@ -134,11 +135,11 @@ const (
 // bursts sends burst after burst, each when every reader of to has got the one before and
 // not sooner than pace after it, until the server has spent so much CPU time. Without to
 // nobody reads.
-func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budget time.Duration, send func(context.Context) error) (s compare.Sample, err error) {
+func bursts(ctx context.Context, of processes, to *sink.Far, size int, pace, budget time.Duration, send func(context.Context) error) (s compare.Sample, err error) {
 	var responses float64
 	var spent time.Duration
 	if to != nil {
-		if responses, err = to.responses(); err != nil {
+		if responses, err = to.Responses(); err != nil {
 			return s, err
 		}
 		if spent, err = to.CPU(); err != nil {
@@ -167,8 +168,8 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 		if to == nil {
 			err = send(ctx)
 		} else {
-			deliveries += size * to.plan.Readers
-			err = to.burst(ctx, size, send)
+			deliveries += size * to.Plan.Readers
+			err = to.Burst(ctx, size, send)
 		}
 		if err != nil {
 			return s, fmt.Errorf("burst %d: %w", count+1, err)
@@ -181,12 +182,12 @@ func bursts(ctx context.Context, of processes, to *farSink, size int, pace, budg
 	if err != nil {
 		return s, err
 	}
-	responsesAfter, err := to.responses()
+	responsesAfter, err := to.Responses()
 	if err != nil {
 		return s, err
 	}
 	s.Figures[burstResponses], s.Figures[burstSinkCPU] = responsesAfter-responses, (spentAfter - spent).Seconds()
-	return s, to.check()
+	return s, to.Check()
 }
 
 // processes are those whose CPU time is measured; postmaster 0: there is none.

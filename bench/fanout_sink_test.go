@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -40,31 +41,31 @@ func startBare(t *testing.T) (*bareFanout, *press, string) {
 }
 
 // startTestSink opens a sink for the test; all of what until waits for shows in reached.
-func startTestSink(t *testing.T, plan sinkPlan) (s *sink, reached chan struct{}) {
+func startTestSink(t *testing.T, plan sink.Plan) (s *sink.Sink, reached chan struct{}) {
 	t.Helper()
 	reached = make(chan struct{}, 1)
-	s, err := openSink(t.Context(), plan, nil, func() { reached <- struct{}{} })
+	s, err := sink.Open(t.Context(), plan, nil, func() { reached <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return s, reached
 }
 
-func await(t *testing.T, s *sink, reached <-chan struct{}) {
+func await(t *testing.T, s *sink.Sink, reached <-chan struct{}) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	select {
 	case <-reached:
-	case err := <-s.failure():
+	case err := <-s.Failed():
 		t.Fatal(err)
 	case <-ctx.Done():
-		t.Fatalf("%d notifications, and no more", s.sum())
+		t.Fatalf("%d notifications, and no more", s.Total())
 	}
 }
 
@@ -72,25 +73,25 @@ func TestEveryReaderGetsEveryPreparedMessage(t *testing.T) {
 	b, p, addr := startBare(t)
 	for _, conns := range []int{1, 7, 60} {
 		const readers = 60
-		s, reached := startTestSink(t, sinkPlan{Target: addr, Conns: conns, Readers: readers, Channel: "a"})
+		s, reached := startTestSink(t, sink.Plan{Target: addr, Conns: conns, Readers: readers, Channel: "a"})
 		sent := int64(0)
 		for _, way := range []string{"strict", "plain"} {
 			for _, count := range []int{1, 32} {
 				sent += int64(count)
-				s.until(sent * readers)
+				s.Until(sent * readers)
 				if err := b.send(way, p.frame(count)); err != nil {
 					t.Fatal(err)
 				}
 				await(t, s, reached)
 			}
 		}
-		if err := s.check(sent); err != nil {
+		if err := s.Check(sent); err != nil {
 			t.Errorf("%d connections: %v", conns, err)
 		}
-		if err := s.check(sent + 1); err == nil {
+		if err := s.Check(sent + 1); err == nil {
 			t.Errorf("%d connections: every reader has got what nobody sent", conns)
 		}
-		if got := s.responses(); got != 4*readers {
+		if got := s.Responses(); got != 4*readers {
 			t.Errorf("%d connections: %d responses, want %d", conns, got, 4*readers)
 		}
 	}
@@ -98,29 +99,29 @@ func TestEveryReaderGetsEveryPreparedMessage(t *testing.T) {
 
 func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
 	b, p, addr := startBare(t)
-	plan := sinkPlan{Target: addr, Conns: 1, Readers: 1, Channel: "a", Window: firstWindow}
+	plan := sink.Plan{Target: addr, Conns: 1, Readers: 1, Channel: "a", Window: sink.FirstWindow}
 	slow, caught := startTestSink(t, plan)
 	brisk, reached := startTestSink(t, plan)
-	if err := slow.stall(true); err != nil {
+	if err := slow.Stall(true); err != nil {
 		t.Fatal(err)
 	}
 	const frames, size = 5, 100 // twice the window
-	brisk.until(frames * size)
-	slow.until(frames * size)
+	brisk.Until(frames * size)
+	slow.Until(frames * size)
 	for range frames {
 		if err := b.send("plain", p.frame(size)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	await(t, brisk, reached)
-	if got := slow.sum(); got > firstWindow/int64(len(p.entry)) {
+	if got := slow.Total(); got > sink.FirstWindow/int64(len(p.entry)) {
 		t.Fatalf("the stalled reader has got %d messages, more than its window", got)
 	}
-	if err := slow.stall(false); err != nil {
+	if err := slow.Stall(false); err != nil {
 		t.Fatal(err)
 	}
 	await(t, slow, caught)
-	if err := slow.check(frames * size); err != nil {
+	if err := slow.Check(frames * size); err != nil {
 		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -101,8 +102,8 @@ func (p *point) node(ctx context.Context, r *rig.Rig, url string) (postbusv1.Bus
 }
 
 // sink adds readers of the last node.
-func (p *point) sink(ctx context.Context, channel string, readers, conns int) (*farSink, error) {
-	s, err := startSink(ctx, sinkPlan{Target: p.nodes[len(p.nodes)-1].GRPCAddr, Conns: conns, Readers: readers, Channel: channel})
+func (p *point) sink(ctx context.Context, channel string, readers, conns int) (*sink.Far, error) {
+	s, err := sink.Start(ctx, sink.Plan{Target: p.nodes[len(p.nodes)-1].GRPCAddr, Conns: conns, Readers: readers, Channel: channel})
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func otherSubscribers(r *rig.Rig) func(context.Context, int, *point) error {
 		}
 		probe, err := p.sink(ctx, "probe", 1, 1)
 		p.step = func(ctx context.Context) (int, error) {
-			return growthBatch, probe.burst(ctx, growthBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, "probe", growthBatch) })
+			return growthBatch, probe.Burst(ctx, growthBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, "probe", growthBatch) })
 		}
 		return err
 	}
@@ -135,7 +136,7 @@ func sameSubscribers(r *rig.Rig) func(context.Context, int, *point) error {
 		}
 		readers, err := p.sink(ctx, sharedChannel, size, growthConns)
 		p.step = func(ctx context.Context) (int, error) {
-			return size, readers.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, sharedChannel, 1) })
+			return size, readers.Burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, sharedChannel, 1) })
 		}
 		return err
 	}
@@ -149,7 +150,7 @@ func channels(r *rig.Rig) func(context.Context, int, *point) error {
 		}
 		readers, err := p.sink(ctx, "channel-%d", min(size, most), growthConns)
 		p.step = func(ctx context.Context) (int, error) {
-			return growthBatch, readers.scatter(ctx, bus, growthBatch, func() int { return rand.IntN(size) })
+			return growthBatch, readers.Scatter(ctx, bus, growthBatch, func() int { return rand.IntN(size) })
 		}
 		return err
 	}
@@ -190,7 +191,7 @@ func moreNodes(r *rig.Rig) func(context.Context, int, *point) error {
 			return err
 		}
 		var buses []postbusv1.BusServiceClient
-		var sinks []*farSink
+		var sinks []*sink.Far
 		for range size {
 			bus, err := p.node(ctx, r, url)
 			if err != nil {
@@ -204,7 +205,7 @@ func moreNodes(r *rig.Rig) func(context.Context, int, *point) error {
 		}
 		p.step = func(ctx context.Context) (int, error) {
 			for _, s := range sinks {
-				if err := s.expect(growthBatch); err != nil {
+				if err := s.Expect(growthBatch); err != nil {
 					return 0, err
 				}
 			}
@@ -212,7 +213,7 @@ func moreNodes(r *rig.Rig) func(context.Context, int, *point) error {
 				return 0, err
 			}
 			for _, s := range sinks {
-				if err := s.wait(); err != nil {
+				if err := s.Wait(); err != nil {
 					return 0, err
 				}
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -62,10 +63,10 @@ func httpFanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int,
 			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), bare.Said())
 		}
 	}()
-	var sinks [2]*farSink
+	var sinks [2]*sink.Far
 	for i, target := range []string{n.HTTPAddr, bare.Addr} {
-		plan := sinkPlan{Target: target, Over: report.over, Readers: readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
-		if sinks[i], err = startSink(ctx, plan); err != nil {
+		plan := sink.Plan{Target: target, Over: report.over, Readers: readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+		if sinks[i], err = sink.Start(ctx, plan); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, sinks[i].End()) }()
@@ -77,7 +78,7 @@ func httpFanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int,
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
 	way := wayStrict
-	if report.over == overPolls {
+	if report.over == sink.Polls {
 		way = wayParked
 	}
 	long, short := b.Pick(600*time.Millisecond, 250*time.Millisecond), b.Pick(200*time.Millisecond, 100*time.Millisecond)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/sink"
 )
 
 // A webReport gathers the rows of httpfanout.
@@ -43,9 +44,9 @@ func (f *webReport) add(readers, size int, all compare.Runs) error {
 
 // bareText says what the bare server does.
 var bareText = map[string]string{
-	overEvents:  "a net/http handler that writes and flushes prepared events, from as many loops as cores",
-	overSockets: "a WebSocket server of the same library that writes prepared messages, from as many loops as cores",
-	overPolls:   "a net/http handler that parks the requests and answers all with the same prepared bytes. All ask again, with the last that they were given",
+	sink.Events:  "a net/http handler that writes and flushes prepared events, from as many loops as cores",
+	sink.Sockets: "a WebSocket server of the same library that writes prepared messages, from as many loops as cores",
+	sink.Polls:   "a net/http handler that parks the requests and answers all with the same prepared bytes. All ask again, with the last that they were given",
 }
 
 func (f *webReport) print() {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"testing"
+
+	"github.com/postbus/postbus/bench/internal/sink"
 )
 
 // startBareWeb serves a bareWeb for the test and returns its address.
@@ -37,29 +39,29 @@ func startBareWeb(t *testing.T) (*bareWeb, string) {
 
 func TestEveryReaderByHTTPGetsEveryPreparedMessage(t *testing.T) {
 	for over, ways := range map[string][]string{
-		overPolls:   {wayParked},
-		overEvents:  {wayStrict, wayPlain},
-		overSockets: {wayStrict, wayPlain},
+		sink.Polls:   {wayParked},
+		sink.Events:  {wayStrict, wayPlain},
+		sink.Sockets: {wayStrict, wayPlain},
 	} {
 		t.Run(over, func(t *testing.T) {
 			const readers = 60
 			b, addr := startBareWeb(t)
-			s, reached := startTestSink(t, sinkPlan{Target: addr, Over: over, Readers: readers, Channel: "a"})
+			s, reached := startTestSink(t, sink.Plan{Target: addr, Over: over, Readers: readers, Channel: "a"})
 			sent := int64(0)
 			for _, way := range ways {
 				for _, count := range []int{1, 32, 1} {
 					sent += int64(count)
-					s.until(sent * readers)
+					s.Until(sent * readers)
 					if err := b.send(way, count); err != nil {
 						t.Fatal(err)
 					}
 					await(t, s, reached)
 				}
 			}
-			if err := s.check(sent); err != nil {
+			if err := s.Check(sent); err != nil {
 				t.Error(err)
 			}
-			if err := s.check(sent + 1); err == nil {
+			if err := s.Check(sent + 1); err == nil {
 				t.Error("every reader has got what nobody sent")
 			}
 		})

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 )
 
 // An httpPlan says what an HTTP part reads: each reader on a connection of its own.
@@ -142,7 +143,7 @@ func (p httpPlan) read(conn net.Conn, reader int) error {
 
 // answer reads one answer. That of a stream ends with an error only.
 func (p httpPlan) answer(in *bufio.Reader) (last string, err error) {
-	response, err := answered(in)
+	response, err := sink.Answered(in)
 	if err != nil {
 		return "", err
 	}

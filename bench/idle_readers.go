@@ -11,6 +11,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 )
 
 // idleReps bounds the repetitions of idlers, which take a minute each.
@@ -26,7 +27,7 @@ type idleKind struct {
 // grpcKind is streams over so many connections.
 func grpcKind(name, goal string, conns int) idleKind {
 	return idleKind{name, goal, "postbus_streams", func(ctx context.Context, n *rig.Node) (func() error, error) {
-		s, err := startSink(ctx, sinkPlan{Target: n.GRPCAddr, Conns: conns, Readers: streamCount, Channel: "idle-%d"})
+		s, err := sink.Start(ctx, sink.Plan{Target: n.GRPCAddr, Conns: conns, Readers: streamCount, Channel: "idle-%d"})
 		if err != nil {
 			return nil, err
 		}
@@ -52,10 +53,10 @@ func idleKinds() []idleKind {
 		{"no readers", "transactions ≤ 2/s, node ≤ 1 %", "", func(context.Context, *rig.Node) (func() error, error) { return func() error { return nil }, nil }},
 		grpcKind("gRPC, 100 connections", "≤ 12 KB", 100),
 		grpcKind("gRPC, a connection each", "≤ 32 KB", streamCount),
-		httpKind(overPolls, "≤ 20 KB", "postbus_polls", httpPlan{Path: "/v1/poll?timeout=50s&" + channel, Accept: "application/json", Poll: true}),
+		httpKind(sink.Polls, "≤ 20 KB", "postbus_polls", httpPlan{Path: "/v1/poll?timeout=50s&" + channel, Accept: "application/json", Poll: true}),
 		httpKind("lines", "", "postbus_streams", httpPlan{Path: "/v1/subscribe?" + channel, Accept: "application/x-ndjson"}),
-		httpKind(overEvents, "≤ 28 KB", "postbus_streams", httpPlan{Path: "/v1/subscribe?" + channel, Accept: "text/event-stream"}),
-		httpKind(overSockets, "≤ 16 KB", "postbus_streams", httpPlan{Path: "/v1/subscribe?" + channel, Socket: true}),
+		httpKind(sink.Events, "≤ 28 KB", "postbus_streams", httpPlan{Path: "/v1/subscribe?" + channel, Accept: "text/event-stream"}),
+		httpKind(sink.Sockets, "≤ 16 KB", "postbus_streams", httpPlan{Path: "/v1/subscribe?" + channel, Socket: true}),
 		httpKind("WebSocket of Odoo", "", "postbus_streams", httpPlan{
 			Path: "/websocket", Socket: true, First: `{"event_name":"subscribe","data":{"channels":["idle-%d"],"last":0}}`,
 		}),

@@ -28,12 +28,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 )
 
 func main() {
@@ -75,9 +77,9 @@ func benchmarks() []benchmark {
 		benchmark{"streams", streams},
 		benchmark{"idle", idle},
 		benchmark{"fanout", fanout},
-		benchmark{"httpfanout/SSE", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, overEvents) }},
-		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, overSockets) }},
-		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, overPolls) }},
+		benchmark{"httpfanout/SSE", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Events) }},
+		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Sockets) }},
+		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Polls) }},
 		benchmark{"pollqueries", pollQueries},
 		benchmark{"idlers", idlers},
 		benchmark{"growth", growth},
@@ -88,15 +90,17 @@ func benchmarks() []benchmark {
 // roles are the parts that need a process of their own: the servers to compare with, and
 // the clients that hold many streams.
 func roles() []rig.Role {
-	return []rig.Role{
-		{Name: "echo-server", Play: echoServer},
-		{Name: "bare-server", Play: bareServer},
-		{Name: "bare-web-server", Play: bareWebServer},
-		{Name: "sink", Play: sinkPart},
-		{Name: "http-readers", Play: httpPart},
-		{Name: "stream-client", Play: streamClient},
-		{Name: "loop-server", Play: loopServer},
-	}
+	return slices.Concat(
+		[]rig.Role{
+			{Name: "echo-server", Play: echoServer},
+			{Name: "bare-server", Play: bareServer},
+			{Name: "bare-web-server", Play: bareWebServer},
+			{Name: "http-readers", Play: httpPart},
+			{Name: "stream-client", Play: streamClient},
+			{Name: "loop-server", Play: loopServer},
+		},
+		sink.Roles(),
+	)
 }
 
 // run is the program. Beside the benchmarks it plays the roles.

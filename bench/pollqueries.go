@@ -11,6 +11,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -33,11 +34,11 @@ func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
 	if b.Quick {
 		readers = 1_000
 	}
-	sink, err := startSink(ctx, sinkPlan{Target: n.HTTPAddr, Over: overPolls, Readers: readers, Channel: sharedChannel})
+	far, err := sink.Start(ctx, sink.Plan{Target: n.HTTPAddr, Over: sink.Polls, Readers: readers, Channel: sharedChannel})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sink.End()) }()
+	defer func() { err = errors.Join(err, far.End()) }()
 	conn, err := rig.Dial(n.GRPCAddr)
 	if err != nil {
 		return err
@@ -69,7 +70,7 @@ func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
 		Variants: []compare.Variant{
 			{Name: crowd, Run: func(ctx context.Context) (compare.Sample, error) {
 				return messages(ctx, func(ctx context.Context) error {
-					return sink.burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, sharedChannel, 1) })
+					return far.Burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, sharedChannel, 1) })
 				})
 			}},
 			{Name: nobody, Run: func(ctx context.Context) (compare.Sample, error) {

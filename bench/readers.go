@@ -11,6 +11,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -80,11 +81,11 @@ func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, c
 	}
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
-	sink, err := startSink(ctx, sinkPlan{Target: n.GRPCAddr, Conns: crowdConns, Readers: most, Channel: channel})
+	far, err := sink.Start(ctx, sink.Plan{Target: n.GRPCAddr, Conns: crowdConns, Readers: most, Channel: channel})
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, sink.End()) }()
+	defer func() { err = errors.Join(err, far.End()) }()
 	before, err := n.Resident(ctx)
 	if err != nil {
 		return s, err
@@ -93,17 +94,17 @@ func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, c
 	if err != nil {
 		return s, err
 	}
-	delivered, sent := sink.delivered, 0
+	delivered, sent := far.Delivered, 0
 	for length := b.Pick(3*time.Second, time.Second); time.Since(m.Began) < length; sent += growthBatch {
 		if channels > 0 {
-			err = sink.scatter(ctx, bus, growthBatch, func() int {
+			err = far.Scatter(ctx, bus, growthBatch, func() int {
 				if rand.IntN(2) == 0 {
 					return rand.IntN(most)
 				}
 				return rand.IntN(channels)
 			})
 		} else {
-			err = sink.burst(ctx, growthBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, growthBatch) })
+			err = far.Burst(ctx, growthBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, growthBatch) })
 		}
 		if err != nil {
 			return s, err
@@ -113,14 +114,14 @@ func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, c
 		return s, err
 	}
 	if channels == 0 {
-		err = sink.check()
+		err = far.Check()
 	} else {
-		err = sink.each(ctx, bus)
+		err = far.Each(ctx, bus)
 	}
 	if err != nil {
 		return s, err
 	}
-	delivered = sink.delivered - delivered
+	delivered = far.Delivered - delivered
 	after, err := n.Resident(ctx)
 	cpu := s.CPU.Server.Seconds() * 1e6
 	s.Figures = []float64{cpu / float64(delivered), cpu / float64(sent), float64(delivered) / s.Wall.Seconds(), before / 1e6, after / 1e6}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/internal/sink"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
@@ -33,7 +34,7 @@ type slowScene struct {
 	rig.Ending
 	node        *rig.Node
 	bus         postbusv1.BusServiceClient
-	brisk, slow *sink
+	brisk, slow *sink.Sink
 	sent        int64
 	phase       atomic.Pointer[phase] // where the brisk readers' arrivals are recorded
 	caught      chan struct{}         // one slot: the slow reader has what it was waited for
@@ -96,16 +97,16 @@ func openSlowScene(ctx context.Context, b *rig.Bench, r *rig.Rig) (s *slowScene,
 	}
 	s.Add(conn.Close)
 	s.bus = postbusv1.NewBusServiceClient(conn)
-	plan := sinkPlan{Target: n.GRPCAddr, Conns: briskConns, Readers: briskReaders, Channel: slowChannel, Window: firstWindow}
-	s.brisk, err = openSink(ctx, plan, s.arrived, func() {})
+	plan := sink.Plan{Target: n.GRPCAddr, Conns: briskConns, Readers: briskReaders, Channel: slowChannel, Window: sink.FirstWindow}
+	s.brisk, err = sink.Open(ctx, plan, s.arrived, func() {})
 	if err != nil {
 		return s, err
 	}
-	s.Add(s.brisk.close)
+	s.Add(s.brisk.Close)
 	plan.Conns, plan.Readers = 1, 1
-	s.slow, err = openSink(ctx, plan, nil, func() { s.caught <- struct{}{} })
+	s.slow, err = sink.Open(ctx, plan, nil, func() { s.caught <- struct{}{} })
 	if err == nil {
-		s.Add(s.slow.close)
+		s.Add(s.slow.Close)
 	}
 	return s, err
 }
@@ -113,7 +114,7 @@ func openSlowScene(ctx context.Context, b *rig.Bench, r *rig.Rig) (s *slowScene,
 // arrived records what has come to one of the brisk readers.
 func (s *slowScene) arrived(reader, notifications int) {
 	p := s.phase.Load()
-	p.record(s.brisk.countOf(reader)-int64(notifications), notifications)
+	p.record(s.brisk.Count(reader)-int64(notifications), notifications)
 }
 
 // run sends for length, while the slow reader reads or not, and then lets it catch up.
@@ -124,7 +125,7 @@ func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length ti
 	}
 	p := newPhase(s.sent, length)
 	s.phase.Store(p)
-	if err := s.slow.stall(stalled); err != nil {
+	if err := s.slow.Stall(stalled); err != nil {
 		return compare.Sample{}, err
 	}
 	if err := p.send(ctx, s.bus); err != nil {
@@ -142,7 +143,7 @@ func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length ti
 	if err != nil {
 		return result, err
 	}
-	behind := s.sent - s.slow.sum()
+	behind := s.sent - s.slow.Total()
 	if stalled && behind == 0 {
 		return result, errors.New("the reader that stalls has got everything")
 	}
@@ -151,12 +152,12 @@ func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length ti
 		return result, err
 	}
 	began := time.Now()
-	s.slow.until(s.sent)
-	if err := s.slow.stall(false); err != nil {
+	s.slow.Until(s.sent)
+	if err := s.slow.Stall(false); err != nil {
 		return result, err
 	}
 	if err := s.await(ctx, s.caught); err != nil {
-		return result, fmt.Errorf("the slow reader has %d of %d messages: %w", s.slow.sum(), s.sent, err)
+		return result, fmt.Errorf("the slow reader has %d of %d messages: %w", s.slow.Total(), s.sent, err)
 	}
 	took := time.Since(began).Seconds()
 	pagesAfter, err := s.node.Metric(ctx, "postbus_pages_total")
@@ -167,7 +168,7 @@ func (s *slowScene) run(ctx context.Context, r *rig.Rig, stalled bool, length ti
 		p.took.percentile(50), p.took.percentile(99), p.took.percentile(99.9),
 		memory / 1e6, float64(behind), pagesAfter - pages, took,
 	}
-	return result, errors.Join(s.brisk.check(s.sent), s.slow.check(s.sent))
+	return result, errors.Join(s.brisk.Check(s.sent), s.slow.Check(s.sent))
 }
 
 // await waits for event, for as long as messages may be on their way.
@@ -175,12 +176,12 @@ func (s *slowScene) await(ctx context.Context, event <-chan struct{}) error {
 	select {
 	case <-event:
 		return nil
-	case err := <-s.brisk.failure():
+	case err := <-s.brisk.Failed():
 		return err
-	case err := <-s.slow.failure():
+	case err := <-s.slow.Failed():
 		return err
-	case <-time.After(burstPatience):
-		return fmt.Errorf("not all has come within %s", burstPatience)
+	case <-time.After(sink.BurstPatience):
+		return fmt.Errorf("not all has come within %s", sink.BurstPatience)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -1,6 +1,8 @@
 //go:build unix
 
-package main
+// Package sink is the receiving end of every transport, as cheap as can be: many readers that
+// count what comes and look at the ids, in this process or in another.
+package sink
 
 import (
 	"context"
@@ -20,10 +22,10 @@ import (
 // wideWindow is a flow control window that nothing here fills.
 const wideWindow = 1 << 30
 
-// A sinkPlan says what a sink reads.
-type sinkPlan struct {
+// A Plan says what a sink reads.
+type Plan struct {
 	Target    string
-	Over      string        // "": gRPC; else overPolls, overEvents or overSockets, a connection each
+	Over      string        // "": gRPC; else Polls, Events or Sockets, a connection each
 	Conns     int           // of gRPC
 	Readers   int           // spread evenly over the connections
 	Channel   string        // "%d" in it is the reader's number, from 0
@@ -32,22 +34,22 @@ type sinkPlan struct {
 }
 
 // channel returns what the reader reads.
-func (p sinkPlan) channel(reader int) string {
+func (p Plan) channel(reader int) string {
 	return strings.ReplaceAll(p.Channel, "%d", fmt.Sprint(reader))
 }
 
-// A sink is many readers: HTTP by hand, which costs a small part of what a client of gRPC
+// A Sink is many readers: HTTP by hand, which costs a small part of what a client of gRPC
 // or of JSON does, so that the server under test gets the processor.
-type sink struct {
-	plan    sinkPlan
+type Sink struct {
+	plan    Plan
 	readers []reader
-	conns   []*sinkConn
+	conns   []*grpcConn
 	web     []*webConn
 
 	// arrived is told what each read of a connection has brought to a reader, by the
 	// connection's goroutine. Optional.
 	arrived func(reader, notifications int)
-	// reached is called, once for each call of until, when its mark is passed.
+	// reached is called, once for each call of Until, when its mark is passed.
 	reached func()
 	mark    atomic.Int64 // 0: none
 	total   atomic.Int64
@@ -55,13 +57,13 @@ type sink struct {
 	failed chan error // one slot: the first failure of a connection
 }
 
-// openSink opens all streams and returns when each has got its first response: from then
+// Open opens all streams and returns when each has got its first response: from then
 // on it misses nothing.
-func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notifications int), reached func()) (*sink, error) {
+func Open(ctx context.Context, plan Plan, arrived func(reader, notifications int), reached func()) (*Sink, error) {
 	if plan.Window == 0 {
 		plan.Window = wideWindow
 	}
-	s := &sink{
+	s := &Sink{
 		plan:    plan,
 		readers: make([]reader, plan.Readers),
 		arrived: arrived,
@@ -71,7 +73,7 @@ func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notificat
 	var group errgroup.Group
 	group.SetLimit(50) // handshakes at once
 	if plan.Over == "" {
-		s.conns = make([]*sinkConn, plan.Conns)
+		s.conns = make([]*grpcConn, plan.Conns)
 	} else {
 		s.web = make([]*webConn, plan.Readers)
 	}
@@ -90,13 +92,13 @@ func openSink(ctx context.Context, plan sinkPlan, arrived func(reader, notificat
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
 // request is what the reader asks for.
-func (s *sink) request(reader int) ([]byte, error) {
+func (s *Sink) request(reader int) ([]byte, error) {
 	request := &postbusv1.SubscribeRequest{Channels: []string{s.plan.channel(reader)}}
 	if s.plan.Heartbeat > 0 {
 		request.Heartbeat = durationpb.New(s.plan.Heartbeat)
@@ -104,23 +106,23 @@ func (s *sink) request(reader int) ([]byte, error) {
 	return proto.Marshal(request)
 }
 
-// until makes reached be called once all readers together have got so many notifications
+// Until makes reached be called once all readers together have got so many notifications
 // since the begin, at once if they have. There is one mark at a time.
-func (s *sink) until(mark int64) {
+func (s *Sink) Until(mark int64) {
 	s.mark.Store(mark)
 	s.add(0)
 }
 
 // add counts what one connection has read.
-func (s *sink) add(notifications int64) {
+func (s *Sink) add(notifications int64) {
 	total, mark := s.total.Add(notifications), s.mark.Load()
 	if mark > 0 && total >= mark && s.mark.CompareAndSwap(mark, 0) {
 		s.reached()
 	}
 }
 
-// check returns an error unless every reader has got so many notifications.
-func (s *sink) check(count int64) error {
+// Check returns an error unless every reader has got so many notifications.
+func (s *Sink) Check(count int64) error {
 	for i := range s.readers {
 		if got := s.readers[i].count; got != count {
 			return fmt.Errorf("reader %d has got %d messages of %d", i, got, count)
@@ -129,8 +131,8 @@ func (s *sink) check(count int64) error {
 	return nil
 }
 
-// responses returns how many responses with notifications all readers have got.
-func (s *sink) responses() int64 {
+// Responses returns how many responses with notifications all readers have got.
+func (s *Sink) Responses() int64 {
 	n := int64(0)
 	for i := range s.readers {
 		n += s.readers[i].filled
@@ -138,18 +140,18 @@ func (s *sink) responses() int64 {
 	return n
 }
 
-// sum returns how many notifications all readers together have got.
-func (s *sink) sum() int64 { return s.total.Load() }
+// Total returns how many notifications all readers together have got.
+func (s *Sink) Total() int64 { return s.total.Load() }
 
-// countOf returns how many notifications a reader has got. It is for arrived only.
-func (s *sink) countOf(reader int) int64 { return s.readers[reader].count }
+// Count returns how many notifications a reader has got. It is for arrived only.
+func (s *Sink) Count(reader int) int64 { return s.readers[reader].count }
 
-// failure is told the first failure of a connection.
-func (s *sink) failure() <-chan error { return s.failed }
+// Failed is told the first failure of a connection.
+func (s *Sink) Failed() <-chan error { return s.failed }
 
-// stall makes all connections of gRPC look like those of a program which does not read,
+// Stall makes all connections of gRPC look like those of a program which does not read,
 // until it is called with false.
-func (s *sink) stall(stalled bool) error {
+func (s *Sink) Stall(stalled bool) error {
 	var all []error
 	for _, conn := range s.conns {
 		all = append(all, conn.stall(stalled))
@@ -157,15 +159,15 @@ func (s *sink) stall(stalled bool) error {
 	return errors.Join(all...)
 }
 
-func (s *sink) fail(err error) {
+func (s *Sink) fail(err error) {
 	select {
 	case s.failed <- err:
 	default:
 	}
 }
 
-// close ends all connections.
-func (s *sink) close() error {
+// Close ends all connections.
+func (s *Sink) Close() error {
 	var all []error
 	for _, conn := range s.conns {
 		if conn != nil {

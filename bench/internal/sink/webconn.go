@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package sink
 
 import (
 	"bufio"
@@ -20,9 +20,9 @@ import (
 
 // The ways of a sink beside gRPC.
 const (
-	overPolls   = "long-poll"
-	overEvents  = "SSE"
-	overSockets = "WebSocket"
+	Polls   = "long-poll"
+	Events  = "SSE"
+	Sockets = "WebSocket"
 )
 
 const (
@@ -36,7 +36,7 @@ const webBuffer = 16 << 10
 
 // A webConn is one reader's connection: HTTP/1.1, or a WebSocket.
 type webConn struct {
-	sink    *sink
+	sink    *Sink
 	number  int
 	conn    net.Conn
 	read    func() (notifications int, err error) // what comes next, of one answer, event or message
@@ -46,7 +46,7 @@ type webConn struct {
 
 // openWeb connects a reader and returns when it has its first position: from then on it
 // misses nothing.
-func (s *sink) openWeb(ctx context.Context, number int) (*webConn, error) {
+func (s *Sink) openWeb(ctx context.Context, number int) (*webConn, error) {
 	conn, err := (&net.Dialer{Timeout: rig.OpenPatience}).DialContext(ctx, "tcp", s.plan.Target)
 	if err != nil {
 		return nil, err
@@ -68,13 +68,13 @@ func (s *sink) openWeb(ctx context.Context, number int) (*webConn, error) {
 // begin makes the first request and reads the first position.
 func (c *webConn) begin(ctx context.Context) error {
 	channels := "channels=" + c.sink.plan.channel(c.number)
-	if c.sink.plan.Heartbeat > 0 && c.sink.plan.Over != overPolls {
+	if c.sink.plan.Heartbeat > 0 && c.sink.plan.Over != Polls {
 		channels += fmt.Sprintf("&heartbeat=%gs", c.sink.plan.Heartbeat.Seconds())
 	}
 	switch c.sink.plan.Over {
-	case overPolls:
+	case Polls:
 		return c.beginPolls(channels)
-	case overEvents:
+	case Events:
 		return c.beginEvents(channels)
 	}
 	return c.beginSocket(ctx, channels)
@@ -122,7 +122,7 @@ func (c *webConn) beginPolls(channels string) error {
 	in, whole := bufio.NewReaderSize(c.conn, webBuffer), new(bytes.Buffer)
 	r := c.reader()
 	take := func() (int, error) {
-		response, err := answered(in)
+		response, err := Answered(in)
 		if err != nil {
 			return 0, err
 		}
@@ -158,7 +158,7 @@ func (c *webConn) beginEvents(channels string) error {
 	if err := c.get(subscribePath+channels, eventStream); err != nil {
 		return err
 	}
-	response, err := answered(bufio.NewReaderSize(c.conn, 1<<10)) //nolint:bodyclose // it is as long as the connection
+	response, err := Answered(bufio.NewReaderSize(c.conn, 1<<10)) //nolint:bodyclose // it is as long as the connection
 	if err != nil {
 		return err
 	}
@@ -194,8 +194,8 @@ func (c *webConn) beginSocket(ctx context.Context, channels string) error {
 	return err
 }
 
-// answered reads the head of an answer, which must be 200.
-func answered(in *bufio.Reader) (*http.Response, error) {
+// Answered reads the head of an answer, which must be 200.
+func Answered(in *bufio.Reader) (*http.Response, error) {
 	response, err := http.ReadResponse(in, nil)
 	if err != nil || response.StatusCode == http.StatusOK {
 		return response, err

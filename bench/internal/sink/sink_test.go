@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package sink
 
 import (
 	"net"
@@ -24,8 +24,8 @@ func TestSinkSaysWhyAStreamEnded(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	plan := sinkPlan{Target: listener.Addr().String(), Conns: 2, Readers: 4, Channel: "a"}
-	if _, err := openSink(t.Context(), plan, nil, func() {}); err == nil || !strings.Contains(err.Error(), "unknown service postbus.v1.BusService") {
+	plan := Plan{Target: listener.Addr().String(), Conns: 2, Readers: 4, Channel: "a"}
+	if _, err := Open(t.Context(), plan, nil, func() {}); err == nil || !strings.Contains(err.Error(), "unknown service postbus.v1.BusService") {
 		t.Errorf("a sink at a server without the service: %v", err)
 	}
 }

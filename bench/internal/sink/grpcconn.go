@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package sink
 
 import (
 	"bufio"
@@ -25,14 +25,14 @@ const (
 	frameLimit = 16 << 10 // SETTINGS_MAX_FRAME_SIZE, the default
 	// roomyBuffer is the read buffer of a connection with many streams.
 	roomyBuffer = 256 << 10
-	// firstWindow is every HTTP/2 connection's window until a WINDOW_UPDATE.
-	firstWindow = 1<<16 - 1
+	// FirstWindow is every HTTP/2 connection's window until a WINDOW_UPDATE.
+	FirstWindow = 1<<16 - 1
 )
 
-// A sinkConn is one connection of a sink, with the readers [from, to). Its streams have
+// A grpcConn is one connection of a sink, with the readers [from, to). Its streams have
 // the odd numbers from 1 on, in the readers' order.
-type sinkConn struct {
-	sink     *sink
+type grpcConn struct {
+	sink     *Sink
 	from, to int
 	conn     net.Conn
 	in       *bufio.Reader
@@ -50,7 +50,7 @@ type sinkConn struct {
 }
 
 // open connects the readers [from, to) and returns when each has its first response.
-func (s *sink) open(ctx context.Context, from, to int) (*sinkConn, error) {
+func (s *Sink) open(ctx context.Context, from, to int) (*grpcConn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.plan.Target)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (s *sink) open(ctx context.Context, from, to int) (*sinkConn, error) {
 	if to-from > 1 {
 		size = roomyBuffer
 	}
-	c := &sinkConn{
+	c := &grpcConn{
 		sink: s, from: from, to: to,
 		conn: conn, in: bufio.NewReaderSize(conn, size), out: http2.NewFramer(conn, nil),
 		unopened: to - from,
@@ -86,7 +86,7 @@ func (s *sink) open(ctx context.Context, from, to int) (*sinkConn, error) {
 }
 
 // greet writes the connection's preface and settings.
-func (c *sinkConn) greet() error {
+func (c *grpcConn) greet() error {
 	window := uint32(c.sink.plan.Window)
 	return c.write(func(out *http2.Framer) error {
 		if _, err := io.WriteString(c.conn, http2.ClientPreface); err != nil {
@@ -95,15 +95,15 @@ func (c *sinkConn) greet() error {
 		if err := out.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
 			return err
 		}
-		if window <= firstWindow {
+		if window <= FirstWindow {
 			return nil
 		}
-		return out.WriteWindowUpdate(0, window-firstWindow)
+		return out.WriteWindowUpdate(0, window-FirstWindow)
 	})
 }
 
 // request opens the streams.
-func (c *sinkConn) request() error {
+func (c *grpcConn) request() error {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for i := range c.to - c.from {
@@ -134,14 +134,14 @@ func (c *sinkConn) request() error {
 	return nil
 }
 
-func (c *sinkConn) write(f func(*http2.Framer) error) error {
+func (c *grpcConn) write(f func(*http2.Framer) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return f(c.out)
 }
 
 // run reads until the connection ends.
-func (c *sinkConn) run() {
+func (c *grpcConn) run() {
 	defer close(c.closed)
 	err := c.read()
 	select {
@@ -155,7 +155,7 @@ func (c *sinkConn) run() {
 	}
 }
 
-func (c *sinkConn) read() error {
+func (c *grpcConn) read() error {
 	counted := 0
 	for {
 		head, err := c.in.Peek(frameHead)
@@ -186,7 +186,7 @@ func (c *sinkConn) read() error {
 }
 
 // frame handles one frame and returns how many notifications it has brought.
-func (c *sinkConn) frame(kind http2.FrameType, flags http2.Flags, stream uint32, payload []byte) (int, error) {
+func (c *grpcConn) frame(kind http2.FrameType, flags http2.Flags, stream uint32, payload []byte) (int, error) {
 	switch kind {
 	case http2.FrameData:
 		return c.data(stream, payload)
@@ -213,7 +213,7 @@ func (c *sinkConn) frame(kind http2.FrameType, flags http2.Flags, stream uint32,
 }
 
 // data hands the payload to its reader.
-func (c *sinkConn) data(stream uint32, payload []byte) (int, error) {
+func (c *grpcConn) data(stream uint32, payload []byte) (int, error) {
 	i := int(stream-1) / 2
 	if stream%2 == 0 || i >= c.to-c.from {
 		return 0, fmt.Errorf("stream %d was not opened", stream)
@@ -235,12 +235,12 @@ func (c *sinkConn) data(stream uint32, payload []byte) (int, error) {
 	return n, c.write(func(out *http2.Framer) error {
 		r.unasked += len(payload)
 		c.unasked += len(payload)
-		return errors.Join(c.giveBack(out, stream, &r.unasked, c.sink.plan.Window), c.giveBack(out, 0, &c.unasked, max(c.sink.plan.Window, firstWindow)))
+		return errors.Join(c.giveBack(out, stream, &r.unasked, c.sink.plan.Window), c.giveBack(out, 0, &c.unasked, max(c.sink.plan.Window, FirstWindow)))
 	})
 }
 
 // giveBack lets the server send as many bytes as were read, once they are half a window.
-func (c *sinkConn) giveBack(out *http2.Framer, stream uint32, unasked *int, window int) error {
+func (c *grpcConn) giveBack(out *http2.Framer, stream uint32, unasked *int, window int) error {
 	if c.stalled || *unasked < window/2 {
 		return nil
 	}
@@ -250,19 +250,19 @@ func (c *sinkConn) giveBack(out *http2.Framer, stream uint32, unasked *int, wind
 }
 
 // stall ends or begins to give window back. Pings are answered all the same.
-func (c *sinkConn) stall(stalled bool) error {
+func (c *grpcConn) stall(stalled bool) error {
 	return c.write(func(out *http2.Framer) error {
 		c.stalled = stalled
 		var all []error
 		for i := range c.to - c.from {
 			all = append(all, c.giveBack(out, uint32(2*i+1), &c.sink.readers[c.from+i].unasked, c.sink.plan.Window))
 		}
-		return errors.Join(append(all, c.giveBack(out, 0, &c.unasked, max(c.sink.plan.Window, firstWindow)))...)
+		return errors.Join(append(all, c.giveBack(out, 0, &c.unasked, max(c.sink.plan.Window, FirstWindow)))...)
 	})
 }
 
 // close ends the connection and waits for its goroutine.
-func (c *sinkConn) close() error {
+func (c *grpcConn) close() error {
 	close(c.closing)
 	err := c.conn.Close()
 	<-c.closed
