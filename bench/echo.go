@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	"sync/atomic"
-	"time"
 
 	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -39,9 +38,4 @@ func (e *echo) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.BusServ
 
 func echoServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
 	return rig.ServeBus(&echo{}, in, out)
-}
-
-// startEcho starts the echo server as a process.
-func startEcho(ctx context.Context) (*rig.Part, error) {
-	return rig.StartPart(ctx, 30*time.Second, nil, "echo-server")
 }

@@ -15,7 +15,6 @@ import (
 )
 
 const (
-	fanoutChannel = "fanout"
 	// minBursts is how many bursts a run has at least, however long they take.
 	minBursts = 3
 )
@@ -56,7 +55,7 @@ func fanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report
 		return err
 	}
 	defer func() { err = errors.Join(err, n.End()) }()
-	bare, err := rig.StartPart(ctx, 30*time.Second, nil, "bare-server")
+	bare, err := startBare(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,10 +103,10 @@ func fanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report
 				return s, err
 			}},
 			{Name: bareStrict, Run: func(ctx context.Context) (compare.Sample, error) {
-				return bursts(ctx, other, sinks[1], size, pace, long, toBare("strict"))
+				return bursts(ctx, other, sinks[1], size, pace, long, toBare(wayStrict))
 			}},
 			{Name: barePlain, Run: func(ctx context.Context) (compare.Sample, error) {
-				return bursts(ctx, other, sinks[1], size, pace, short, toBare("plain"))
+				return bursts(ctx, other, sinks[1], size, pace, short, toBare(wayPlain))
 			}},
 			{Name: sendsAlone, Run: func(ctx context.Context) (compare.Sample, error) {
 				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"time"
 
@@ -16,9 +15,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -29,18 +25,13 @@ import (
 type bareFanout struct {
 	postbusv1.UnimplementedBusServiceServer
 
-	mu      sync.Mutex // guards what follows
-	loops   []*bareLoop
-	homes   map[string]*bareLoop // by the connection's address
-	streams map[*bareStream]struct{}
-}
+	loops *loops[preparedFrame]
 
-// A bareLoop sends to a share of the streams, in turn. All streams of a connection are in
-// the same one, so that they fill one write together.
-type bareLoop struct {
-	frames  chan preparedFrame
-	mu      sync.Mutex // guards streams
-	streams []*bareStream
+	mu sync.Mutex // guards what follows
+	// homes are the loops of the connections, by their addresses. All streams of a
+	// connection are in the same one, so that they fill one write together.
+	homes   map[string]*bareLoop[preparedFrame]
+	streams map[*bareStream]struct{}
 }
 
 // A bareStream is one open stream.
@@ -50,7 +41,7 @@ type bareStream struct {
 }
 
 // A preparedFrame is an encoded SubscribeResponse, boxed once for all streams.
-type preparedFrame any
+type preparedFrame = any
 
 // preparedBytes are what is in a preparedFrame.
 type preparedBytes mem.BufferSlice
@@ -93,34 +84,18 @@ func (b *bareFanout) enter(s *bareStream) {
 	b.streams[s] = struct{}{}
 	loop := b.homes[from.Addr.String()]
 	if loop == nil {
-		loop = b.loops[len(b.homes)%len(b.loops)]
+		loop = b.loops.nth(len(b.homes))
 		b.homes[from.Addr.String()] = loop
 	}
-	loop.mu.Lock()
-	loop.streams = append(loop.streams, s)
-	loop.mu.Unlock()
-}
-
-// run sends each frame to all streams of the loop.
-func (l *bareLoop) run() {
-	for f := range l.frames {
-		l.mu.Lock()
-		streams := l.streams
-		l.mu.Unlock()
-		for _, s := range streams {
-			_ = s.SendMsg(f) // a stream that has ended is missed by the sink
-		}
-	}
+	loop.enter(s.SendMsg)
 }
 
 // send gives f to all streams.
 func (b *bareFanout) send(way string, f preparedFrame) error {
 	switch way {
-	case "strict":
-		for _, l := range b.loops {
-			l.frames <- f
-		}
-	case "plain":
+	case wayStrict:
+		b.loops.send(f)
+	case wayPlain:
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for s := range b.streams {
@@ -135,56 +110,12 @@ func (b *bareFanout) send(way string, f preparedFrame) error {
 	return nil
 }
 
-// A press prepares bytes: copies of one notification, each with the next id.
-type press struct {
-	entry []byte // a repeated field entry
-	at    int    // where its id is
-	id    uint64
-}
-
-// firstID is the smallest id of five bytes: all ids here have as many.
-const firstID = 1 << 28
-
-func newPress() (*press, error) {
-	text, err := proto.Marshal(&postbusv1.Notification{
-		Id: firstID, Channel: fanoutChannel, Body: &postbusv1.Notification_Json{Json: rig.Payload()}, SentAt: timestamppb.Now(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	p := &press{id: firstID}
-	p.entry = protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.BytesType), uint64(len(text))) // SubscribeResponse.notifications
-	p.at = len(p.entry) + 1
-	p.entry = append(p.entry, text...)
-	return p, nil
-}
-
-// frame returns the next count notifications in one response of one piece.
-func (p *press) frame(count int) preparedFrame {
-	text := make([]byte, 0, count*len(p.entry)+6)
-	for range count {
-		p.id++
-		protowire.AppendVarint(p.entry[:p.at], p.id) // in place
-		text = append(text, p.entry...)
-	}
-	text = protowire.AppendVarint(protowire.AppendTag(text, 2, protowire.VarintType), p.id) // SubscribeResponse.last
-	return preparedBytes{mem.SliceBuffer(text)}
-}
-
-// newBareFanout returns one with a loop for each core, and what ends the loops.
-func newBareFanout() (b *bareFanout, end func()) {
-	b = &bareFanout{homes: map[string]*bareLoop{}, streams: map[*bareStream]struct{}{}}
-	var running sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		l := &bareLoop{frames: make(chan preparedFrame, 1)}
-		b.loops = append(b.loops, l)
-		running.Go(l.run)
-	}
-	return b, func() {
-		for _, l := range b.loops {
-			close(l.frames)
-		}
-		running.Wait()
+// newBareFanout returns one whose loops run until they are ended.
+func newBareFanout() *bareFanout {
+	return &bareFanout{
+		loops:   startLoops[preparedFrame](),
+		homes:   map[string]*bareLoop[preparedFrame]{},
+		streams: map[*bareStream]struct{}{},
 	}
 }
 
@@ -203,8 +134,8 @@ func (b *bareFanout) server() *grpc.Server {
 // bareServer serves a bareFanout. Each line that it reads, the way and a number, makes it
 // send so many messages to all streams.
 func bareServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
-	b, end := newBareFanout()
-	defer end()
+	b := newBareFanout()
+	defer b.loops.end()
 	p, err := newPress()
 	if err != nil {
 		return err
@@ -216,12 +147,4 @@ func bareServer(_ context.Context, _ []string, in io.Reader, out io.Writer) erro
 		}
 		return b.send(way, p.frame(count))
 	})
-}
-
-// parseOrder reads what a bare server is told: the way, and how many messages.
-func parseOrder(line string) (way string, count int, err error) {
-	if _, err = fmt.Sscan(line, &way, &count); err != nil {
-		err = fmt.Errorf("%q: %w", line, err)
-	}
-	return way, count, err
 }

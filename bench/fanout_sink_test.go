@@ -15,10 +15,10 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-// startBare serves a bareFanout for the test and returns its address.
-func startBare(t *testing.T) (*bareFanout, *press, string) {
+// serveBare serves a bareFanout for the test and returns its address.
+func serveBare(t *testing.T) (*bareFanout, *press, string) {
 	t.Helper()
-	b, end := newBareFanout()
+	b := newBareFanout()
 	p, err := newPress()
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func startBare(t *testing.T) (*bareFanout, *press, string) {
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
-		end()
+		b.loops.end()
 	})
 	return b, p, listener.Addr().String()
 }
@@ -70,12 +70,12 @@ func await(t *testing.T, s *sink.Sink, reached <-chan struct{}) {
 }
 
 func TestEveryReaderGetsEveryPreparedMessage(t *testing.T) {
-	b, p, addr := startBare(t)
+	b, p, addr := serveBare(t)
 	for _, conns := range []int{1, 7, 60} {
 		const readers = 60
 		s, reached := startTestSink(t, sink.Plan{Target: addr, Conns: conns, Readers: readers, Channel: "a"})
 		sent := int64(0)
-		for _, way := range []string{"strict", "plain"} {
+		for _, way := range []string{wayStrict, wayPlain} {
 			for _, count := range []int{1, 32} {
 				sent += int64(count)
 				s.Until(sent * readers)
@@ -98,7 +98,7 @@ func TestEveryReaderGetsEveryPreparedMessage(t *testing.T) {
 }
 
 func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
-	b, p, addr := startBare(t)
+	b, p, addr := serveBare(t)
 	plan := sink.Plan{Target: addr, Conns: 1, Readers: 1, Channel: "a", Window: sink.FirstWindow}
 	slow, caught := startTestSink(t, plan)
 	brisk, reached := startTestSink(t, plan)
@@ -109,7 +109,7 @@ func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
 	brisk.Until(frames * size)
 	slow.Until(frames * size)
 	for range frames {
-		if err := b.send("plain", p.frame(size)); err != nil {
+		if err := b.send(wayPlain, p.frame(size)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -53,7 +53,7 @@ func httpFanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int,
 		return err
 	}
 	defer func() { err = errors.Join(err, n.End()) }()
-	bare, err := rig.StartPart(ctx, 30*time.Second, nil, "bare-web-server")
+	bare, err := startBareWeb(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,9 +5,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -23,20 +23,13 @@ import (
 type bareWeb struct {
 	press    webPress
 	upgrader websocket.Upgrader
+	loops    *loops[webBurst]
 
 	mu        sync.Mutex // guards what follows
-	loops     []*webLoop
 	streams   map[*webStream]struct{}
 	entered   int
 	published webBurst      // the newest
 	renewed   chan struct{} // closed when published changes
-}
-
-// A webLoop writes to a share of the streams, in turn.
-type webLoop struct {
-	bursts  chan webBurst
-	mu      sync.Mutex // guards streams
-	streams []*webStream
 }
 
 // A webStream is one open stream.
@@ -48,50 +41,9 @@ type webStream struct {
 	plain chan webBurst // of the plain way: its own goroutine writes
 }
 
-// A webBurst is an encoded response, in each form.
-type webBurst struct {
-	last    int64
-	answer  []byte
-	events  []byte
-	message *websocket.PreparedMessage
-}
-
-// A webPress prepares bursts: copies of one notification, each with the next id.
-type webPress struct {
-	id     int64
-	behind string // of a notification, behind its id
-}
-
-func newWebPress() webPress {
-	return webPress{
-		id: firstID,
-		behind: `,"channel":"` + fanoutChannel + `","type":"","payload":` + rig.Payload() +
-			`,"headers":{},"sent_at":"` + time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00") + `"}`,
-	}
-}
-
-// burst returns the next count notifications.
-func (p *webPress) burst(count int) (b webBurst, err error) {
-	text := []byte(`{"notifications":[`)
-	for i := range count {
-		p.id++
-		if i > 0 {
-			text = append(text, ',')
-		}
-		n := fmt.Appendf(nil, `{"id":%d%s`, p.id, p.behind)
-		text = append(text, n...)
-		b.events = fmt.Appendf(b.events, "id: %d\ndata: %s\n\n", p.id, n)
-	}
-	b.last = p.id
-	text = fmt.Appendf(text, `],"last":%d}`, b.last)
-	b.message, err = websocket.NewPreparedMessage(websocket.TextMessage, text)
-	b.answer = fmt.Appendf(nil, "%s\n", text)
-	return b, err
-}
-
-// newBareWeb returns one with a loop for each core, and what ends the loops.
-func newBareWeb() (b *bareWeb, end func(), err error) {
-	b = &bareWeb{
+// newBareWeb returns one whose loops run until they are ended.
+func newBareWeb() (*bareWeb, error) {
+	b := &bareWeb{
 		press:   newWebPress(),
 		streams: map[*webStream]struct{}{},
 		renewed: make(chan struct{}),
@@ -100,33 +52,12 @@ func newBareWeb() (b *bareWeb, end func(), err error) {
 			CheckOrigin: func(*http.Request) bool { return true },
 		},
 	}
+	var err error
 	if b.published, err = b.press.burst(0); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var running sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		l := &webLoop{bursts: make(chan webBurst, 1)}
-		b.loops = append(b.loops, l)
-		running.Go(l.run)
-	}
-	return b, func() {
-		for _, l := range b.loops {
-			close(l.bursts)
-		}
-		running.Wait()
-	}, nil
-}
-
-// run writes each burst to all streams of the loop.
-func (l *webLoop) run() {
-	for burst := range l.bursts {
-		l.mu.Lock()
-		streams := l.streams
-		l.mu.Unlock()
-		for _, s := range streams {
-			_ = s.put(burst) // a stream that has ended is missed by the sink
-		}
-	}
+	b.loops = startLoops[webBurst]()
+	return b, nil
 }
 
 func (s *webStream) put(burst webBurst) error {
@@ -151,11 +82,8 @@ func (b *bareWeb) enter(write func(webBurst) error) *webStream {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.streams[s] = struct{}{}
-	loop := b.loops[b.entered%len(b.loops)]
+	b.loops.nth(b.entered).enter(s.put)
 	b.entered++
-	loop.mu.Lock()
-	loop.streams = append(loop.streams, s)
-	loop.mu.Unlock()
 	return s
 }
 
@@ -194,9 +122,7 @@ func (b *bareWeb) send(way string, count int) error {
 		close(b.renewed)
 		b.renewed = make(chan struct{})
 	case way == wayStrict:
-		for _, l := range b.loops {
-			l.bursts <- burst
-		}
+		b.loops.send(burst)
 	case way == wayPlain:
 		for s := range b.streams {
 			s.plain <- burst // has room: all have got the one before
@@ -206,13 +132,6 @@ func (b *bareWeb) send(way string, count int) error {
 	}
 	return nil
 }
-
-// The ways of a bareWeb.
-const (
-	wayStrict = "strict"
-	wayPlain  = "plain"
-	wayParked = "parked"
-)
 
 // ServeHTTP implements http.Handler.
 func (b *bareWeb) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -300,4 +219,22 @@ func (b *bareWeb) socket(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}()
+}
+
+// bareWebServer serves a bareWeb. Each line that it reads, the way and a number, makes it
+// send so many messages to all.
+func bareWebServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
+	b, err := newBareWeb()
+	if err != nil {
+		return err
+	}
+	defer b.loops.end()
+	server := &http.Server{Handler: b, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute} // as service.HTTPServer has
+	return rig.ServeHTTP(server, in, out, func(line string) error {
+		way, count, err := parseOrder(line)
+		if err != nil {
+			return err
+		}
+		return b.send(way, count)
+	})
 }

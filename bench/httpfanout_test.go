@@ -11,10 +11,10 @@ import (
 	"github.com/postbus/postbus/bench/internal/sink"
 )
 
-// startBareWeb serves a bareWeb for the test and returns its address.
-func startBareWeb(t *testing.T) (*bareWeb, string) {
+// serveBareWeb serves a bareWeb for the test and returns its address.
+func serveBareWeb(t *testing.T) (*bareWeb, string) {
 	t.Helper()
-	b, end, err := newBareWeb()
+	b, err := newBareWeb()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func startBareWeb(t *testing.T) (*bareWeb, string) {
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
-		end()
+		b.loops.end()
 	})
 	return b, listener.Addr().String()
 }
@@ -45,7 +45,7 @@ func TestEveryReaderByHTTPGetsEveryPreparedMessage(t *testing.T) {
 	} {
 		t.Run(over, func(t *testing.T) {
 			const readers = 60
-			b, addr := startBareWeb(t)
+			b, addr := serveBareWeb(t)
 			s, reached := startTestSink(t, sink.Plan{Target: addr, Over: over, Readers: readers, Channel: "a"})
 			sent := int64(0)
 			for _, way := range ways {

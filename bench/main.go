@@ -92,14 +92,11 @@ func benchmarks() []benchmark {
 func roles() []rig.Role {
 	return slices.Concat(
 		[]rig.Role{
-			{Name: "echo-server", Play: echoServer},
-			{Name: "bare-server", Play: bareServer},
-			{Name: "bare-web-server", Play: bareWebServer},
 			{Name: "http-readers", Play: httpPart},
 			{Name: "stream-client", Play: streamClient},
 			{Name: "loop-server", Play: loopServer},
 		},
-		sink.Roles(),
+		bareRoles(), sink.Roles(),
 	)
 }
 
