@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/bare"
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 	"github.com/postbus/postbus/bench/internal/sink"
@@ -55,19 +56,19 @@ func fanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report
 		return err
 	}
 	defer func() { err = errors.Join(err, n.End()) }()
-	bare, err := startBare(ctx)
+	peer, err := bare.StartStreams(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bare.End()) }()
-	plan := sink.Plan{Conns: of.conns, Readers: of.readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+	defer func() { err = errors.Join(err, peer.End()) }()
+	plan := sink.Plan{Conns: of.conns, Readers: of.readers, Channel: bare.Channel, Heartbeat: 50 * time.Second}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), bare.Said())
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), peer.Said())
 		}
 	}()
 	var sinks [2]*sink.Far
-	for i, target := range []string{n.GRPCAddr, bare.Addr} {
+	for i, target := range []string{n.GRPCAddr, peer.Addr} {
 		plan.Target = target
 		if sinks[i], err = sink.Start(ctx, plan); err != nil {
 			return err
@@ -88,25 +89,25 @@ func fanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report
 		}
 		toBare := func(way string) func(context.Context) error {
 			return func(context.Context) error {
-				return bare.Tell(way, size)
+				return peer.Tell(way, size)
 			}
 		}
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
-		server, other := processes{n.PID(), r.Postmaster()}, processes{bare.PID(), 0}
+		server, other := processes{n.PID(), r.Postmaster()}, processes{peer.PID(), 0}
 		e := compare.Experiment{Title: fmt.Sprintf("fanout: %d readers, %d connections, %d at a time", of.readers, of.conns, size), Variants: []compare.Variant{
 			{Name: throughNode, Run: func(ctx context.Context) (compare.Sample, error) {
-				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
+				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(bare.Channel))
 				if err == nil && pace == 0 {
 					pace = s.Wall * 5 / 4 / time.Duration(s.Figures[burstCount])
 				}
 				return s, err
 			}},
 			{Name: bareStrict, Run: func(ctx context.Context) (compare.Sample, error) {
-				return bursts(ctx, other, sinks[1], size, pace, long, toBare(wayStrict))
+				return bursts(ctx, other, sinks[1], size, pace, long, toBare(bare.Strict))
 			}},
 			{Name: barePlain, Run: func(ctx context.Context) (compare.Sample, error) {
-				return bursts(ctx, other, sinks[1], size, pace, short, toBare(wayPlain))
+				return bursts(ctx, other, sinks[1], size, pace, short, toBare(bare.Plain))
 			}},
 			{Name: sendsAlone, Run: func(ctx context.Context) (compare.Sample, error) {
 				return bursts(ctx, server, nil, size, pace, short, toNode("nobody"))

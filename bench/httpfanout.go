@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/bare"
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 	"github.com/postbus/postbus/bench/internal/sink"
@@ -53,19 +54,19 @@ func httpFanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int,
 		return err
 	}
 	defer func() { err = errors.Join(err, n.End()) }()
-	bare, err := startBareWeb(ctx)
+	peer, err := bare.StartWeb(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bare.End()) }()
+	defer func() { err = errors.Join(err, peer.End()) }()
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), bare.Said())
+			err = fmt.Errorf("%w; the node said %q, the bare server %q", err, n.Said(), peer.Said())
 		}
 	}()
 	var sinks [2]*sink.Far
-	for i, target := range []string{n.HTTPAddr, bare.Addr} {
-		plan := sink.Plan{Target: target, Over: report.over, Readers: readers, Channel: fanoutChannel, Heartbeat: 50 * time.Second}
+	for i, target := range []string{n.HTTPAddr, peer.Addr} {
+		plan := sink.Plan{Target: target, Over: report.over, Readers: readers, Channel: bare.Channel, Heartbeat: 50 * time.Second}
 		if sinks[i], err = sink.Start(ctx, plan); err != nil {
 			return err
 		}
@@ -77,25 +78,25 @@ func httpFanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int,
 	}
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
-	way := wayStrict
+	way := bare.Strict
 	if report.over == sink.Polls {
-		way = wayParked
+		way = bare.Parked
 	}
 	long, short := b.Pick(600*time.Millisecond, 250*time.Millisecond), b.Pick(200*time.Millisecond, 100*time.Millisecond)
 	for _, size := range []int{1, 32} {
 		toNode := func(channel string) func(context.Context) error {
 			return func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, size) }
 		}
-		toBare := func(context.Context) error { return bare.Tell(way, size) }
+		toBare := func(context.Context) error { return peer.Tell(way, size) }
 		// The warm-up of the node is as fast as it can; from then on all send at its pace.
 		var pace time.Duration
-		server, other := processes{n.PID(), r.Postmaster()}, processes{bare.PID(), 0}
+		server, other := processes{n.PID(), r.Postmaster()}, processes{peer.PID(), 0}
 		again := func(ctx context.Context) (compare.Sample, error) {
 			return bursts(ctx, other, sinks[1], size, pace, long, toBare)
 		}
 		e := compare.Experiment{Title: fmt.Sprintf("%s: %d readers, %d at a time", report.over, readers, size), Variants: []compare.Variant{
 			{Name: throughNode, Run: func(ctx context.Context) (compare.Sample, error) {
-				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(fanoutChannel))
+				s, err := bursts(ctx, server, sinks[0], size, pace, long, toNode(bare.Channel))
 				if err == nil && pace == 0 {
 					pace = s.Wall * 5 / 4 / time.Duration(s.Figures[burstCount])
 				}

@@ -33,6 +33,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/postbus/postbus/bench/internal/bare"
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 	"github.com/postbus/postbus/bench/internal/sink"
@@ -96,7 +97,7 @@ func roles() []rig.Role {
 			{Name: "stream-client", Play: streamClient},
 			{Name: "loop-server", Play: loopServer},
 		},
-		bareRoles(), sink.Roles(),
+		bare.Roles(), sink.Roles(),
 	)
 }
 

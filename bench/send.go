@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/postbus/postbus/bench/internal/bare"
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 )
@@ -57,7 +58,7 @@ func (c *sending) start(ctx context.Context, b *rig.Bench) error {
 		c.two = append(c.two, n)
 		c.Add(n.End)
 	}
-	if c.bare, err = startEcho(ctx); err != nil {
+	if c.bare, err = bare.StartEcho(ctx); err != nil {
 		return err
 	}
 	c.Add(c.bare.End)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/postbus/postbus/bench/internal/bare"
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
@@ -40,19 +41,19 @@ func streams(ctx context.Context, b *rig.Bench) (err error) {
 			return bytesPerStream(ctx, n.GRPCAddr, conns, n.PID(), r.Postmaster(), func() (float64, error) { return n.Resident(ctx) })
 		}
 	}
-	onBare := func(conns int) func(context.Context) (compare.Sample, error) {
+	onEcho := func(conns int) func(context.Context) (compare.Sample, error) {
 		return func(ctx context.Context) (s compare.Sample, err error) {
-			bare, err := startEcho(ctx)
+			echo, err := bare.StartEcho(ctx)
 			if err != nil {
 				return s, err
 			}
-			defer func() { err = errors.Join(err, bare.End()) }()
-			return bytesPerStream(ctx, bare.Addr, conns, bare.PID(), r.Postmaster(), bare.Resident)
+			defer func() { err = errors.Join(err, echo.End()) }()
+			return bytesPerStream(ctx, echo.Addr, conns, echo.PID(), r.Postmaster(), echo.Resident)
 		}
 	}
 	const few, many = 100, streamCount
 	node := func(conns int) string { return fmt.Sprintf("Postbus, %s connections", compare.Figure(float64(conns))) }
-	bare := func(conns int) string {
+	alone := func(conns int) string {
 		return fmt.Sprintf("gRPC alone, %s connections", compare.Figure(float64(conns)))
 	}
 	e := compare.Experiment{
@@ -62,13 +63,13 @@ func streams(ctx context.Context, b *rig.Bench) (err error) {
 		Columns: []string{"KB a stream"},
 		Variants: []compare.Variant{
 			{Name: node(few), Goal: "≤ 12 KB", Run: onNode(few)},
-			{Name: bare(few), Run: onBare(few)},
+			{Name: alone(few), Run: onEcho(few)},
 			{Name: node(many), Goal: "≤ 32 KB", Run: onNode(many)},
-			{Name: bare(many), Run: onBare(many)},
+			{Name: alone(many), Run: onEcho(many)},
 		},
 		Ratios: []compare.Ratio{
-			{Name: "Postbus / gRPC alone, 100 connections", Of: compare.Divide(node(few), bare(few), 0)},
-			{Name: "Postbus / gRPC alone, 10,000 connections", Of: compare.Divide(node(many), bare(many), 0)},
+			{Name: "Postbus / gRPC alone, 100 connections", Of: compare.Divide(node(few), alone(few), 0)},
+			{Name: "Postbus / gRPC alone, 10,000 connections", Of: compare.Divide(node(many), alone(many), 0)},
 		},
 	}
 	return e.Perform(ctx, b.Reps, b.Out)

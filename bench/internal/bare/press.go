@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"google.golang.org/grpc/mem"
@@ -24,7 +24,7 @@ const firstID = 1 << 28
 
 func newPress() (*press, error) {
 	text, err := proto.Marshal(&postbusv1.Notification{
-		Id: firstID, Channel: fanoutChannel, Body: &postbusv1.Notification_Json{Json: rig.Payload()}, SentAt: timestamppb.Now(),
+		Id: firstID, Channel: Channel, Body: &postbusv1.Notification_Json{Json: rig.Payload()}, SentAt: timestamppb.Now(),
 	})
 	if err != nil {
 		return nil, err

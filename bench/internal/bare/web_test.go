@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"errors"
@@ -11,10 +11,10 @@ import (
 	"github.com/postbus/postbus/bench/internal/sink"
 )
 
-// serveBareWeb serves a bareWeb for the test and returns its address.
-func serveBareWeb(t *testing.T) (*bareWeb, string) {
+// serveWeb serves a web for the test and returns its address.
+func serveWeb(t *testing.T) (*web, string) {
 	t.Helper()
-	b, err := newBareWeb()
+	b, err := newWeb()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +39,13 @@ func serveBareWeb(t *testing.T) (*bareWeb, string) {
 
 func TestEveryReaderByHTTPGetsEveryPreparedMessage(t *testing.T) {
 	for over, ways := range map[string][]string{
-		sink.Polls:   {wayParked},
-		sink.Events:  {wayStrict, wayPlain},
-		sink.Sockets: {wayStrict, wayPlain},
+		sink.Polls:   {Parked},
+		sink.Events:  {Strict, Plain},
+		sink.Sockets: {Strict, Plain},
 	} {
 		t.Run(over, func(t *testing.T) {
 			const readers = 60
-			b, addr := serveBareWeb(t)
+			b, addr := serveWeb(t)
 			s, reached := startTestSink(t, sink.Plan{Target: addr, Over: over, Readers: readers, Channel: "a"})
 			sent := int64(0)
 			for _, way := range ways {

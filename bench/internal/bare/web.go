@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 	"github.com/postbus/postbus/bench/internal/rig"
 )
 
-// A bareWeb is what net/http and a bare WebSocket server can do at best: handlers that
+// A web is what net/http and a bare WebSocket server can do at best: handlers that
 // write prepared bytes, the same for all. It knows two ways to give them to streams,
-// strict and plain, as bareFanout does; a poll is answered by its own handler.
-type bareWeb struct {
+// strict and plain, as a fanout does; a poll is answered by its own handler.
+type web struct {
 	press    webPress
 	upgrader websocket.Upgrader
 	loops    *loops[webBurst]
@@ -41,9 +41,9 @@ type webStream struct {
 	plain chan webBurst // of the plain way: its own goroutine writes
 }
 
-// newBareWeb returns one whose loops run until they are ended.
-func newBareWeb() (*bareWeb, error) {
-	b := &bareWeb{
+// newWeb returns one whose loops run until they are ended.
+func newWeb() (*web, error) {
+	b := &web{
 		press:   newWebPress(),
 		streams: map[*webStream]struct{}{},
 		renewed: make(chan struct{}),
@@ -77,7 +77,7 @@ func (s *webStream) begin(write func() error) error {
 }
 
 // enter makes a stream known.
-func (b *bareWeb) enter(write func(webBurst) error) *webStream {
+func (b *web) enter(write func(webBurst) error) *webStream {
 	s := &webStream{write: write, plain: make(chan webBurst, 1)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,7 +88,7 @@ func (b *bareWeb) enter(write func(webBurst) error) *webStream {
 }
 
 // serve writes what comes in the plain way, until done.
-func (b *bareWeb) serve(s *webStream, done <-chan struct{}) {
+func (b *web) serve(s *webStream, done <-chan struct{}) {
 	defer func() {
 		s.mu.Lock()
 		s.ended = true
@@ -110,20 +110,20 @@ func (b *bareWeb) serve(s *webStream, done <-chan struct{}) {
 }
 
 // send gives the next count notifications to all.
-func (b *bareWeb) send(way string, count int) error {
+func (b *web) send(way string, count int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	burst, err := b.press.burst(count)
 	switch {
 	case err != nil:
 		return err
-	case way == wayParked:
+	case way == Parked:
 		b.published = burst
 		close(b.renewed)
 		b.renewed = make(chan struct{})
-	case way == wayStrict:
+	case way == Strict:
 		b.loops.send(burst)
-	case way == wayPlain:
+	case way == Plain:
 		for s := range b.streams {
 			s.plain <- burst // has room: all have got the one before
 		}
@@ -134,7 +134,7 @@ func (b *bareWeb) send(way string, count int) error {
 }
 
 // ServeHTTP implements http.Handler.
-func (b *bareWeb) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (b *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Origin")
@@ -150,7 +150,7 @@ func (b *bareWeb) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // poll parks a request until there is something behind what it asks for. One with timeout
 // 0s is told where the end is.
-func (b *bareWeb) poll(w http.ResponseWriter, r *http.Request) {
+func (b *web) poll(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	after, err := strconv.ParseInt(query.Get("after"), 10, 64)
 	if err != nil && query.Get("timeout") != "0s" {
@@ -177,7 +177,7 @@ func (b *bareWeb) poll(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(published.answer) // the sink sees it if it fails
 }
 
-func (b *bareWeb) events(w http.ResponseWriter, r *http.Request) {
+func (b *web) events(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	write := func(text []byte) error {
 		if _, err := w.Write(text); err != nil {
@@ -197,7 +197,7 @@ func (b *bareWeb) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (b *bareWeb) socket(w http.ResponseWriter, r *http.Request) {
+func (b *web) socket(w http.ResponseWriter, r *http.Request) {
 	conn, err := b.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		return // who was to be told has been told
@@ -221,10 +221,10 @@ func (b *bareWeb) socket(w http.ResponseWriter, r *http.Request) {
 	}()
 }
 
-// bareWebServer serves a bareWeb. Each line that it reads, the way and a number, makes it
+// playWeb serves a web. Each line that it reads, the way and a number, makes it
 // send so many messages to all.
-func bareWebServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
-	b, err := newBareWeb()
+func playWeb(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
+	b, err := newWeb()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"fmt"
@@ -28,7 +28,7 @@ type webPress struct {
 func newWebPress() webPress {
 	return webPress{
 		id: firstID,
-		behind: `,"channel":"` + fanoutChannel + `","type":"","payload":` + rig.Payload() +
+		behind: `,"channel":"` + Channel + `","type":"","payload":` + rig.Payload() +
 			`,"headers":{},"sent_at":"` + time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00") + `"}`,
 	}
 }

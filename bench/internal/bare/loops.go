@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"runtime"
@@ -10,12 +10,12 @@ import (
 // The loops of a bare server send each burst to all streams: as many loops as cores, each
 // to a share of the streams, in turn.
 type loops[B any] struct {
-	all     []*bareLoop[B]
+	all     []*loop[B]
 	running sync.WaitGroup
 }
 
-// A bareLoop is one of them.
-type bareLoop[B any] struct {
+// A loop is one of them.
+type loop[B any] struct {
 	bursts  chan B
 	mu      sync.Mutex // guards streams
 	streams []func(B) error
@@ -25,7 +25,7 @@ type bareLoop[B any] struct {
 func startLoops[B any]() *loops[B] {
 	l := &loops[B]{}
 	for range runtime.GOMAXPROCS(0) {
-		one := &bareLoop[B]{bursts: make(chan B, 1)}
+		one := &loop[B]{bursts: make(chan B, 1)}
 		l.all = append(l.all, one)
 		l.running.Go(one.run)
 	}
@@ -33,7 +33,7 @@ func startLoops[B any]() *loops[B] {
 }
 
 // nth returns the loop for the n-th of what is spread over the loops.
-func (l *loops[B]) nth(n int) *bareLoop[B] { return l.all[n%len(l.all)] }
+func (l *loops[B]) nth(n int) *loop[B] { return l.all[n%len(l.all)] }
 
 // send gives burst to all loops.
 func (l *loops[B]) send(burst B) {
@@ -51,13 +51,13 @@ func (l *loops[B]) end() {
 }
 
 // enter adds a stream to the loop.
-func (l *bareLoop[B]) enter(send func(B) error) {
+func (l *loop[B]) enter(send func(B) error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.streams = append(l.streams, send)
 }
 
-func (l *bareLoop[B]) run() {
+func (l *loop[B]) run() {
 	for burst := range l.bursts {
 		l.mu.Lock()
 		streams := l.streams

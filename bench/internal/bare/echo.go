@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"context"
@@ -36,6 +36,6 @@ func (e *echo) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.BusServ
 	return nil
 }
 
-func echoServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
+func playEcho(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
 	return rig.ServeBus(&echo{}, in, out)
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"context"
@@ -15,10 +15,10 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-// serveBare serves a bareFanout for the test and returns its address.
-func serveBare(t *testing.T) (*bareFanout, *press, string) {
+// serveStreams serves a fanout for the test and returns its address.
+func serveStreams(t *testing.T) (*fanout, *press, string) {
 	t.Helper()
-	b := newBareFanout()
+	b := newFanout()
 	p, err := newPress()
 	if err != nil {
 		t.Fatal(err)
@@ -70,12 +70,12 @@ func await(t *testing.T, s *sink.Sink, reached <-chan struct{}) {
 }
 
 func TestEveryReaderGetsEveryPreparedMessage(t *testing.T) {
-	b, p, addr := serveBare(t)
+	b, p, addr := serveStreams(t)
 	for _, conns := range []int{1, 7, 60} {
 		const readers = 60
 		s, reached := startTestSink(t, sink.Plan{Target: addr, Conns: conns, Readers: readers, Channel: "a"})
 		sent := int64(0)
-		for _, way := range []string{wayStrict, wayPlain} {
+		for _, way := range []string{Strict, Plain} {
 			for _, count := range []int{1, 32} {
 				sent += int64(count)
 				s.Until(sent * readers)
@@ -98,7 +98,7 @@ func TestEveryReaderGetsEveryPreparedMessage(t *testing.T) {
 }
 
 func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
-	b, p, addr := serveBare(t)
+	b, p, addr := serveStreams(t)
 	plan := sink.Plan{Target: addr, Conns: 1, Readers: 1, Channel: "a", Window: sink.FirstWindow}
 	slow, caught := startTestSink(t, plan)
 	brisk, reached := startTestSink(t, plan)
@@ -109,7 +109,7 @@ func TestStalledSinkTakesItsWindowAndGoesOnLater(t *testing.T) {
 	brisk.Until(frames * size)
 	slow.Until(frames * size)
 	for range frames {
-		if err := b.send(wayPlain, p.frame(size)); err != nil {
+		if err := b.send(Plain, p.frame(size)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -141,7 +141,7 @@ func TestPreparedBytesAreResponses(t *testing.T) {
 			t.Fatalf("%d notifications, want %d", len(got.GetNotifications()), count)
 		}
 		for _, n := range got.GetNotifications() {
-			if next++; n.GetId() != next || n.GetChannel() != fanoutChannel || n.GetJson() != rig.Payload() {
+			if next++; n.GetId() != next || n.GetChannel() != Channel || n.GetJson() != rig.Payload() {
 				t.Fatalf("notification %v, want id %d", n, next)
 			}
 		}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bare
 
 import (
 	"context"
@@ -20,9 +20,9 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-// A bareFanout is what grpc-go can do at best: it sends prepared bytes, the same for all,
+// A fanout is what grpc-go can do at best: it sends prepared bytes, the same for all,
 // to every stream that is open. It knows two ways, strict and plain.
-type bareFanout struct {
+type fanout struct {
 	postbusv1.UnimplementedBusServiceServer
 
 	loops *loops[preparedFrame]
@@ -30,12 +30,12 @@ type bareFanout struct {
 	mu sync.Mutex // guards what follows
 	// homes are the loops of the connections, by their addresses. All streams of a
 	// connection are in the same one, so that they fill one write together.
-	homes   map[string]*bareLoop[preparedFrame]
-	streams map[*bareStream]struct{}
+	homes   map[string]*loop[preparedFrame]
+	streams map[*openStream]struct{}
 }
 
-// A bareStream is one open stream.
-type bareStream struct {
+// An openStream is one open stream.
+type openStream struct {
 	grpc.ServerStream
 	frames chan preparedFrame // of the plain way: its own goroutine sends
 }
@@ -58,8 +58,8 @@ func (c preparedCodec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 // Subscribe opens a stream, and sends on it what comes in the plain way.
-func (b *bareFanout) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.BusService_SubscribeServer) error {
-	s := &bareStream{ServerStream: stream, frames: make(chan preparedFrame, 1)}
+func (b *fanout) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.BusService_SubscribeServer) error {
+	s := &openStream{ServerStream: stream, frames: make(chan preparedFrame, 1)}
 	b.enter(s)
 	if err := stream.Send(&postbusv1.SubscribeResponse{}); err != nil { // the sink waits for it: nothing is sent yet
 		return err
@@ -77,7 +77,7 @@ func (b *bareFanout) Subscribe(_ *postbusv1.SubscribeRequest, stream postbusv1.B
 }
 
 // enter makes s known, in its connection's loop.
-func (b *bareFanout) enter(s *bareStream) {
+func (b *fanout) enter(s *openStream) {
 	from, _ := peer.FromContext(s.Context())
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,11 +91,11 @@ func (b *bareFanout) enter(s *bareStream) {
 }
 
 // send gives f to all streams.
-func (b *bareFanout) send(way string, f preparedFrame) error {
+func (b *fanout) send(way string, f preparedFrame) error {
 	switch way {
-	case wayStrict:
+	case Strict:
 		b.loops.send(f)
-	case wayPlain:
+	case Plain:
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for s := range b.streams {
@@ -110,17 +110,17 @@ func (b *bareFanout) send(way string, f preparedFrame) error {
 	return nil
 }
 
-// newBareFanout returns one whose loops run until they are ended.
-func newBareFanout() *bareFanout {
-	return &bareFanout{
+// newFanout returns one whose loops run until they are ended.
+func newFanout() *fanout {
+	return &fanout{
 		loops:   startLoops[preparedFrame](),
-		homes:   map[string]*bareLoop[preparedFrame]{},
-		streams: map[*bareStream]struct{}{},
+		homes:   map[string]*loop[preparedFrame]{},
+		streams: map[*openStream]struct{}{},
 	}
 }
 
 // server returns a gRPC server of b with the options of service.GRPCServer.
-func (b *bareFanout) server() *grpc.Server {
+func (b *fanout) server() *grpc.Server {
 	server := grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 30 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 9 * time.Second, PermitWithoutStream: true}),
@@ -131,10 +131,10 @@ func (b *bareFanout) server() *grpc.Server {
 	return server
 }
 
-// bareServer serves a bareFanout. Each line that it reads, the way and a number, makes it
+// playStreams serves a fanout. Each line that it reads, the way and a number, makes it
 // send so many messages to all streams.
-func bareServer(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
-	b := newBareFanout()
+func playStreams(_ context.Context, _ []string, in io.Reader, out io.Writer) error {
+	b := newFanout()
 	defer b.loops.end()
 	p, err := newPress()
 	if err != nil {
