@@ -11,11 +11,11 @@ import (
 	"github.com/postbus/postbus/bench/internal/rig"
 )
 
-// highest returns how many messages a second go this way when the callers of the main
-// goals send one a call as fast as they can, and a reader takes them all.
-func (r *route) highest(ctx context.Context, length time.Duration) (rate float64, err error) {
+// highest returns how many messages a second go through servers, sent at from and received
+// at to, when the callers of the main goals send one a call as fast as they can.
+func highest(ctx context.Context, from, to string, servers []int, postmaster int, length time.Duration) (rate float64, err error) {
 	l := load{mainCallers, 1, length}
-	receiving, err := rig.Dial(r.to)
+	receiving, err := rig.Dial(to)
 	if err != nil {
 		return 0, err
 	}
@@ -25,7 +25,7 @@ func (r *route) highest(ctx context.Context, length time.Duration) (rate float64
 		channels[i] = fmt.Sprintf("bench-%d", i)
 	}
 	reading, stop := context.WithCancel(ctx)
-	stream, err := subscribe(reading, receiving, channels...)
+	stream, err := rig.Subscribe(reading, receiving, channels...)
 	if err != nil {
 		stop()
 		return 0, err
@@ -38,7 +38,7 @@ func (r *route) highest(ctx context.Context, length time.Duration) (rate float64
 			_, lost = stream.Recv()
 		}
 	}()
-	s, err := l.calls(ctx, []string{r.from}, r.servers, r.postmaster)
+	s, err := l.calls(ctx, []string{from}, servers, postmaster)
 	select {
 	case <-ended:
 		err = errors.Join(err, fmt.Errorf("the reader lost its stream: %w", lost))

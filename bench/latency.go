@@ -55,11 +55,11 @@ func latency(ctx context.Context, b *rig.Bench, rate int) (err error) {
 	for _, each := range []*route{one, two, hand} {
 		each.nodes, each.postmaster = nodes, r.Postmaster()
 		if each.rate = float64(rate); rate == halfOfHighest {
-			highest, err := each.highest(ctx, b.Pick(2*time.Second, time.Second))
+			top, err := highest(ctx, each.from, each.to, each.servers, each.postmaster, b.Pick(2*time.Second, time.Second))
 			if err != nil {
 				return err
 			}
-			each.rate = math.Floor(highest / 2)
+			each.rate = math.Floor(top / 2)
 		}
 	}
 	reps := b.Fewer()
@@ -83,7 +83,8 @@ func latencies(b *rig.Bench, rate int, one, two, hand *route) *compare.Experimen
 	over := func(r *route) func(context.Context) (compare.Sample, error) {
 		return func(ctx context.Context) (compare.Sample, error) { return r.journeys(ctx, length) }
 	}
-	const byHand, p50, p90, p99 = "a loop by hand", 0, 1, 2
+	const viaOne, viaTwo, byHand, viaAgain = "Postbus", "Postbus, two nodes", "a loop by hand", "Postbus, again"
+	const p50, p90, p99 = 0, 1, 2
 	return &compare.Experiment{
 		Title: title,
 		Text: fmt.Sprintf("Messages of 200 bytes for %s, at random moments, none waiting for another: from the moment when it is to be sent to behind Recv of a stream in the same process, two connections. "+

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
@@ -69,7 +68,7 @@ func (r *route) journeys(ctx context.Context, length time.Duration) (compare.Sam
 	channel := fmt.Sprintf("latency-%d", rand.Uint64())
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	stream, err := subscribe(reading, receiving, channel)
+	stream, err := rig.Subscribe(reading, receiving, channel)
 	if err != nil {
 		return compare.Sample{}, err
 	}
@@ -202,14 +201,4 @@ func receive(stream postbusv1.BusService_SubscribeClient, channel string, began 
 		}
 	}
 	return nil
-}
-
-// subscribe returns a stream that misses nothing from now on.
-func subscribe(ctx context.Context, conn *grpc.ClientConn, channels ...string) (postbusv1.BusService_SubscribeClient, error) {
-	stream, err := postbusv1.NewBusServiceClient(conn).Subscribe(ctx, &postbusv1.SubscribeRequest{Channels: channels})
-	if err != nil {
-		return nil, err
-	}
-	_, err = stream.Recv()
-	return stream, err
 }

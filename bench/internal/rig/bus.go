@@ -31,3 +31,13 @@ func SendBurst(ctx context.Context, bus postbusv1.BusServiceClient, channel stri
 	_, err := bus.Send(ctx, request)
 	return err
 }
+
+// Subscribe returns a stream that misses nothing from now on.
+func Subscribe(ctx context.Context, conn *grpc.ClientConn, channels ...string) (postbusv1.BusService_SubscribeClient, error) {
+	stream, err := postbusv1.NewBusServiceClient(conn).Subscribe(ctx, &postbusv1.SubscribeRequest{Channels: channels})
+	if err != nil {
+		return nil, err
+	}
+	_, err = stream.Recv()
+	return stream, err
+}
