@@ -11,6 +11,7 @@ import (
 
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
+	"github.com/postbus/postbus/bench/send"
 )
 
 const (
@@ -55,7 +56,7 @@ func latency(ctx context.Context, b *rig.Bench, rate int) (err error) {
 	for _, each := range []*route{one, two, hand} {
 		each.nodes, each.postmaster = nodes, r.Postmaster()
 		if each.rate = float64(rate); rate == halfOfHighest {
-			top, err := highest(ctx, each.from, each.to, each.servers, each.postmaster, b.Pick(2*time.Second, time.Second))
+			top, err := send.Highest(ctx, each.from, each.to, each.servers, each.postmaster, b.Pick(2*time.Second, time.Second))
 			if err != nil {
 				return err
 			}

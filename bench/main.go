@@ -37,6 +37,7 @@ import (
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 	"github.com/postbus/postbus/bench/internal/sink"
+	"github.com/postbus/postbus/bench/send"
 )
 
 func main() {
@@ -62,13 +63,13 @@ func benchmarks() []benchmark {
 	for _, size := range []int{1, 100} {
 		for _, callers := range []int{1, 8, 64, 256} {
 			all = append(all, benchmark{fmt.Sprintf("send/%dx%d", callers, size), func(ctx context.Context, b *rig.Bench) error {
-				return send(ctx, b, callers, size)
+				return send.RPC(ctx, b, callers, size)
 			}})
 		}
 	}
 	for _, writers := range []int{1, 8, 32} {
 		all = append(all, benchmark{fmt.Sprintf("sql/%d", writers), func(ctx context.Context, b *rig.Bench) error {
-			return sql(ctx, b, writers)
+			return send.SQL(ctx, b, writers)
 		}})
 	}
 	return append(all,

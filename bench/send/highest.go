@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package send
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"github.com/postbus/postbus/bench/internal/rig"
 )
 
-// highest returns how many messages a second go through servers, sent at from and received
+// Highest returns how many messages a second go through servers, sent at from and received
 // at to, when the callers of the main goals send one a call as fast as they can.
-func highest(ctx context.Context, from, to string, servers []int, postmaster int, length time.Duration) (rate float64, err error) {
+func Highest(ctx context.Context, from, to string, servers []int, postmaster int, length time.Duration) (rate float64, err error) {
 	l := load{mainCallers, 1, length}
 	receiving, err := rig.Dial(to)
 	if err != nil {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package send
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 // mainWriters is how many sessions the goals of postbus.send are for.
 const mainWriters = 32
 
-// sql measures postbus.send beside a plain INSERT, and beside what is written by hand
+// SQL measures postbus.send beside a plain INSERT, and beside what is written by hand
 // without Postbus: INSERT and NOTIFY.
-func sql(ctx context.Context, b *rig.Bench, writers int) (err error) {
+func SQL(ctx context.Context, b *rig.Bench, writers int) (err error) {
 	l, reps := load{writers, 1, b.Length}, b.Fewer()
 	plainGoal, notifyGoal := "", ""
 	if writers == mainWriters {

@@ -1,6 +1,8 @@
 //go:build unix
 
-package main
+// Package send measures what takes messages in: Send by gRPC and postbus.send in SQL, beside
+// their parts alone, what is written by hand, and other brokers.
+package send
 
 import (
 	"context"
@@ -15,8 +17,8 @@ import (
 // mainCallers is how many callers the goals beside gRPC and PostgreSQL alone are for.
 const mainCallers = 64
 
-// send measures what Send gives to so many callers with so many messages a call.
-func send(ctx context.Context, b *rig.Bench, callers, size int) (err error) {
+// RPC measures what Send gives to so many callers with so many messages a call.
+func RPC(ctx context.Context, b *rig.Bench, callers, size int) (err error) {
 	c := &sending{load: load{callers, size, b.Length}, mean: 1}
 	reps := b.Fewer()
 	if callers == mainCallers {
