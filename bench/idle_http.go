@@ -20,6 +20,14 @@ import (
 	"github.com/postbus/postbus/bench/internal/sink"
 )
 
+// idleRoles are those who hold many streams or requests.
+func idleRoles() []rig.Role {
+	return []rig.Role{
+		{Name: "http-readers", Play: httpPart},
+		{Name: "stream-client", Play: streamClient},
+	}
+}
+
 // An httpPlan says what an HTTP part reads: each reader on a connection of its own.
 type httpPlan struct {
 	Target  string

@@ -92,14 +92,7 @@ func benchmarks() []benchmark {
 // roles are the parts that need a process of their own: the servers to compare with, and
 // the clients that hold many streams.
 func roles() []rig.Role {
-	return slices.Concat(
-		[]rig.Role{
-			{Name: "http-readers", Play: httpPart},
-			{Name: "stream-client", Play: streamClient},
-			{Name: "loop-server", Play: loopServer},
-		},
-		bare.Roles(), sink.Roles(),
-	)
+	return slices.Concat(bare.Roles(), sink.Roles(), idleRoles(), latencyRoles())
 }
 
 // run is the program. Beside the benchmarks it plays the roles.
