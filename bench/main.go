@@ -37,6 +37,7 @@ import (
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 	"github.com/postbus/postbus/bench/internal/sink"
+	"github.com/postbus/postbus/bench/latency"
 	"github.com/postbus/postbus/bench/send"
 )
 
@@ -73,9 +74,9 @@ func benchmarks() []benchmark {
 		}})
 	}
 	return append(all,
-		benchmark{"latency/30", func(ctx context.Context, b *rig.Bench) error { return latency(ctx, b, 30) }},
-		benchmark{"latency/1000", func(ctx context.Context, b *rig.Bench) error { return latency(ctx, b, 1000) }},
-		benchmark{"latency/half", func(ctx context.Context, b *rig.Bench) error { return latency(ctx, b, halfOfHighest) }},
+		benchmark{"latency/30", func(ctx context.Context, b *rig.Bench) error { return latency.Run(ctx, b, 30) }},
+		benchmark{"latency/1000", func(ctx context.Context, b *rig.Bench) error { return latency.Run(ctx, b, 1000) }},
+		benchmark{"latency/half", func(ctx context.Context, b *rig.Bench) error { return latency.Run(ctx, b, latency.HalfOfHighest) }},
 		benchmark{"streams", streams},
 		benchmark{"idle", idle},
 		benchmark{"fanout", fanout},
@@ -92,7 +93,7 @@ func benchmarks() []benchmark {
 // roles are the parts that need a process of their own: the servers to compare with, and
 // the clients that hold many streams.
 func roles() []rig.Role {
-	return slices.Concat(bare.Roles(), sink.Roles(), idleRoles(), latencyRoles())
+	return slices.Concat(bare.Roles(), sink.Roles(), idleRoles(), latency.Roles())
 }
 
 // run is the program. Beside the benchmarks it plays the roles.

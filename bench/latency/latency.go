@@ -1,6 +1,8 @@
 //go:build unix
 
-package main
+// Package latency measures the way of a message from Send to a stream, beside a loop of the
+// same hops made by hand.
+package latency
 
 import (
 	"context"
@@ -18,13 +20,13 @@ const (
 	// idlePace is the rate at which a server is idle between two messages.
 	idlePace = 30
 
-	// halfOfHighest stands for a rate: half of what the same way can do.
-	halfOfHighest = 0
+	// HalfOfHighest stands for a rate: half of what the same way can do.
+	HalfOfHighest = 0
 )
 
-// latency measures the way of a message from a client's Send to a client's stream, at the
+// Run measures the way of a message from a client's Send to a client's stream, at the
 // given rate a second.
-func latency(ctx context.Context, b *rig.Bench, rate int) (err error) {
+func Run(ctx context.Context, b *rig.Bench, rate int) (err error) {
 	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
@@ -55,7 +57,7 @@ func latency(ctx context.Context, b *rig.Bench, rate int) (err error) {
 	hand := &route{from: byHand.Addr, to: byHand.Addr, servers: []int{byHand.PID()}, loses: true}
 	for _, each := range []*route{one, two, hand} {
 		each.nodes, each.postmaster = nodes, r.Postmaster()
-		if each.rate = float64(rate); rate == halfOfHighest {
+		if each.rate = float64(rate); rate == HalfOfHighest {
 			top, err := send.Highest(ctx, each.from, each.to, each.servers, each.postmaster, b.Pick(2*time.Second, time.Second))
 			if err != nil {
 				return err
@@ -78,7 +80,7 @@ func latencies(b *rig.Bench, rate int, one, two, hand *route) *compare.Experimen
 	case idlePace:
 		title, length = "Latency on an idle server", b.Pick(12*time.Second, 5*time.Second)
 		lastGoal, middleRatio, lastRatio = "p99 ≤ 15 ms", "≤ 1.2", "≤ 2"
-	case halfOfHighest:
+	case HalfOfHighest:
 		title = "Latency at half of the highest rate"
 	}
 	over := func(r *route) func(context.Context) (compare.Sample, error) {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package latency
 
 import (
 	"context"
@@ -18,8 +18,8 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-// latencyRoles is the loop by hand.
-func latencyRoles() []rig.Role { return []rig.Role{{Name: "loop-server", Play: loopServer}} }
+// Roles are the loop by hand.
+func Roles() []rig.Role { return []rig.Role{{Name: "loop-server", Play: loopServer}} }
 
 // A loop is the shortest way that a message can take over the same hops: gRPC in, INSERT
 // and NOTIFY, LISTEN on another connection, the row read by its id, gRPC out. It
