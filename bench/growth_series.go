@@ -73,6 +73,9 @@ func grow(ctx context.Context, b *rig.Bench, r *rig.Rig, g growing, to *compare.
 	return nil
 }
 
+// minSteps is how many steps a run has at least, however long they take.
+const minSteps = 3
+
 // run takes steps until length is over.
 func (p *point) run(ctx context.Context, r *rig.Rig, length time.Duration) (compare.Sample, error) {
 	servers := make([]int, len(p.nodes))
@@ -84,7 +87,7 @@ func (p *point) run(ctx context.Context, r *rig.Rig, length time.Duration) (comp
 		return compare.Sample{}, err
 	}
 	units := 0
-	for steps := 0; steps < minBursts || time.Since(m.Began) < length; steps++ {
+	for steps := 0; steps < minSteps || time.Since(m.Began) < length; steps++ {
 		n, err := p.step(ctx)
 		if err != nil {
 			return compare.Sample{}, fmt.Errorf("step %d: %w", steps+1, err)

@@ -15,6 +15,8 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
+const polledChannel = "polled"
+
 // pollQueries counts what a message on a channel with many long-polls asks of the database.
 func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
 	r, err := b.NewRig(ctx)
@@ -34,7 +36,7 @@ func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
 	if b.Quick {
 		readers = 1_000
 	}
-	far, err := sink.Start(ctx, sink.Plan{Target: n.HTTPAddr, Over: sink.Polls, Readers: readers, Channel: sharedChannel})
+	far, err := sink.Start(ctx, sink.Plan{Target: n.HTTPAddr, Over: sink.Polls, Readers: readers, Channel: polledChannel})
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,7 @@ func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
 		Variants: []compare.Variant{
 			{Name: crowd, Run: func(ctx context.Context) (compare.Sample, error) {
 				return messages(ctx, func(ctx context.Context) error {
-					return far.Burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, sharedChannel, 1) })
+					return far.Burst(ctx, 1, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, polledChannel, 1) })
 				})
 			}},
 			{Name: nobody, Run: func(ctx context.Context) (compare.Sample, error) {

@@ -15,8 +15,13 @@ import (
 	postbusv1 "github.com/postbus/postbus/gen/postbus/v1"
 )
 
-// crowdConns is over how many connections the 10,000 readers are spread.
-const crowdConns = 100
+const (
+	crowdReaders = 10_000
+	crowdConns   = 100 // over which they are spread
+	crowdBatch   = 32  // messages at a time
+	crowdChannel = "shared"
+	crowdReps    = 2 // at the most: each with a new node
+)
 
 // manyReaders measures slow readers and crowds of readers.
 func manyReaders(ctx context.Context, b *rig.Bench) (err error) {
@@ -47,14 +52,14 @@ func crowds(ctx context.Context, b *rig.Bench, r *rig.Rig) error {
 	const one = "of one channel"
 	scattered := fmt.Sprintf("each of its own of %s channels", compare.Number(channels))
 	e := compare.Experiment{
-		Title: compare.Number(most) + " readers",
+		Title: compare.Number(crowdReaders) + " readers",
 		Text: fmt.Sprintf("Over %d connections. Of one channel: %d messages at a time, and every reader has got each once. Of many: every channel has a row, "+
 			"%d messages at a time go to as many channels drawn at random, and half of them to channels that are read; all of those came. "+
-			"The node is new each time; memory is resident, after a forced collection, before the first message and behind the last.", crowdConns, growthBatch, growthBatch),
+			"The node is new each time; memory is resident, after a forced collection, before the first message and behind the last.", crowdConns, crowdBatch, crowdBatch),
 		Columns: []string{"µs of CPU a delivery", "µs of CPU a message sent", "deliveries/s", "MB before", "MB after"},
 		Variants: []compare.Variant{
 			{Name: one, Run: func(ctx context.Context) (compare.Sample, error) {
-				return crowd(ctx, b, r, r.NodeURL, sharedChannel, 0)
+				return crowd(ctx, b, r, r.NodeURL, crowdChannel, 0)
 			}},
 			{Name: scattered, Run: func(ctx context.Context) (compare.Sample, error) {
 				return crowd(ctx, b, r, filled, "channel-%d", channels)
@@ -63,9 +68,6 @@ func crowds(ctx context.Context, b *rig.Bench, r *rig.Rig) error {
 	}
 	return e.Perform(ctx, min(b.Reps, crowdReps), b.Out)
 }
-
-// crowdReps bounds the repetitions of crowds, each with a new node.
-const crowdReps = 2
 
 // crowd measures readers of channel on a new node. channels says how many there are, each
 // with a row in the database; 0: one.
@@ -81,7 +83,7 @@ func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, c
 	}
 	defer conn.Close()
 	bus := postbusv1.NewBusServiceClient(conn)
-	far, err := sink.Start(ctx, sink.Plan{Target: n.GRPCAddr, Conns: crowdConns, Readers: most, Channel: channel})
+	far, err := sink.Start(ctx, sink.Plan{Target: n.GRPCAddr, Conns: crowdConns, Readers: crowdReaders, Channel: channel})
 	if err != nil {
 		return s, err
 	}
@@ -95,16 +97,16 @@ func crowd(ctx context.Context, b *rig.Bench, r *rig.Rig, url, channel string, c
 		return s, err
 	}
 	delivered, sent := far.Delivered, 0
-	for length := b.Pick(3*time.Second, time.Second); time.Since(m.Began) < length; sent += growthBatch {
+	for length := b.Pick(3*time.Second, time.Second); time.Since(m.Began) < length; sent += crowdBatch {
 		if channels > 0 {
-			err = far.Scatter(ctx, bus, growthBatch, func() int {
+			err = far.Scatter(ctx, bus, crowdBatch, func() int {
 				if rand.IntN(2) == 0 {
-					return rand.IntN(most)
+					return rand.IntN(crowdReaders)
 				}
 				return rand.IntN(channels)
 			})
 		} else {
-			err = far.Burst(ctx, growthBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, growthBatch) })
+			err = far.Burst(ctx, crowdBatch, func(ctx context.Context) error { return rig.SendBurst(ctx, bus, channel, crowdBatch) })
 		}
 		if err != nil {
 			return s, err
