@@ -33,6 +33,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/postbus/postbus/bench/idle"
 	"github.com/postbus/postbus/bench/internal/bare"
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
@@ -77,14 +78,14 @@ func benchmarks() []benchmark {
 		benchmark{"latency/30", func(ctx context.Context, b *rig.Bench) error { return latency.Run(ctx, b, 30) }},
 		benchmark{"latency/1000", func(ctx context.Context, b *rig.Bench) error { return latency.Run(ctx, b, 1000) }},
 		benchmark{"latency/half", func(ctx context.Context, b *rig.Bench) error { return latency.Run(ctx, b, latency.HalfOfHighest) }},
-		benchmark{"streams", streams},
-		benchmark{"idle", idle},
+		benchmark{"streams", idle.Streams},
+		benchmark{"idle", idle.Node},
 		benchmark{"fanout", fanout},
 		benchmark{"httpfanout/SSE", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Events) }},
 		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Sockets) }},
 		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Polls) }},
-		benchmark{"pollqueries", pollQueries},
-		benchmark{"idlers", idlers},
+		benchmark{"pollqueries", idle.PollQueries},
+		benchmark{"idlers", idle.Readers},
 		benchmark{"growth", growth},
 		benchmark{"readers", manyReaders},
 	)
@@ -93,7 +94,7 @@ func benchmarks() []benchmark {
 // roles are the parts that need a process of their own: the servers to compare with, and
 // the clients that hold many streams.
 func roles() []rig.Role {
-	return slices.Concat(bare.Roles(), sink.Roles(), idleRoles(), latency.Roles())
+	return slices.Concat(bare.Roles(), sink.Roles(), idle.Roles(), latency.Roles())
 }
 
 // run is the program. Beside the benchmarks it plays the roles.

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package idle
 
 import (
 	"bufio"
@@ -20,8 +20,8 @@ import (
 	"github.com/postbus/postbus/bench/internal/sink"
 )
 
-// idleRoles are those who hold many streams or requests.
-func idleRoles() []rig.Role {
+// Roles are those who hold many streams or requests.
+func Roles() []rig.Role {
 	return []rig.Role{
 		{Name: "http-readers", Play: httpPart},
 		{Name: "stream-client", Play: streamClient},

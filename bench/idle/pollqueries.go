@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package idle
 
 import (
 	"context"
@@ -17,8 +17,8 @@ import (
 
 const polledChannel = "polled"
 
-// pollQueries counts what a message on a channel with many long-polls asks of the database.
-func pollQueries(ctx context.Context, b *rig.Bench) (err error) {
+// PollQueries counts what a message on a channel with many long-polls asks of the database.
+func PollQueries(ctx context.Context, b *rig.Bench) (err error) {
 	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err

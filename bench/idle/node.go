@@ -1,6 +1,8 @@
 //go:build unix
 
-package main
+// Package idle measures what is there while nothing happens: a node that nobody uses, streams
+// and readers that wait, and what one message asks of the database for polls that wait.
+package idle
 
 import (
 	"context"
@@ -12,8 +14,8 @@ import (
 	"github.com/postbus/postbus/bench/internal/rig"
 )
 
-// idle measures what a node costs that nobody uses.
-func idle(ctx context.Context, b *rig.Bench) (err error) {
+// Node measures what a node costs that nobody uses.
+func Node(ctx context.Context, b *rig.Bench) (err error) {
 	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package idle
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 
 const streamCount = 10_000
 
-// streams measures the memory that an idle stream takes in the server.
-func streams(ctx context.Context, b *rig.Bench) (err error) {
+// Streams measures the memory that an idle stream takes in the server.
+func Streams(ctx context.Context, b *rig.Bench) (err error) {
 	if err := rig.NeedFiles(streamCount); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package idle
 
 import (
 	"context"
@@ -63,10 +63,10 @@ func idleKinds() []idleKind {
 	}
 }
 
-// idlers measures what readers cost that wait for nothing, by each way in. Every way has
+// Readers measures what readers cost that wait for nothing, by each way in. Every way has
 // a node and a database of its own, and all of them are watched at the same time: they
 // do next to nothing.
-func idlers(ctx context.Context, b *rig.Bench) (err error) {
+func Readers(ctx context.Context, b *rig.Bench) (err error) {
 	if err := rig.NeedFiles(streamCount); err != nil {
 		return err
 	}
