@@ -33,12 +33,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/postbus/postbus/bench/growth"
 	"github.com/postbus/postbus/bench/idle"
 	"github.com/postbus/postbus/bench/internal/bare"
 	"github.com/postbus/postbus/bench/internal/compare"
 	"github.com/postbus/postbus/bench/internal/rig"
 	"github.com/postbus/postbus/bench/internal/sink"
 	"github.com/postbus/postbus/bench/latency"
+	"github.com/postbus/postbus/bench/readers"
 	"github.com/postbus/postbus/bench/send"
 )
 
@@ -86,8 +88,8 @@ func benchmarks() []benchmark {
 		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Polls) }},
 		benchmark{"pollqueries", idle.PollQueries},
 		benchmark{"idlers", idle.Readers},
-		benchmark{"growth", growth},
-		benchmark{"readers", manyReaders},
+		benchmark{"growth", growth.Run},
+		benchmark{"readers", readers.Run},
 	)
 }
 

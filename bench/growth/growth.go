@@ -1,6 +1,7 @@
 //go:build unix
 
-package main
+// Package growth measures what a message costs as everything around it grows tenfold.
+package growth
 
 import (
 	"context"
@@ -27,8 +28,8 @@ const (
 	most        = 10_000
 )
 
-// growth measures what a message costs as everything around it grows tenfold.
-func growth(ctx context.Context, b *rig.Bench) (err error) {
+// Run measures one thing after the other that grows.
+func Run(ctx context.Context, b *rig.Bench) (err error) {
 	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err

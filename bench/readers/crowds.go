@@ -1,6 +1,8 @@
 //go:build unix
 
-package main
+// Package readers measures what readers do to each other: one that stalls among a thousand,
+// and crowds of ten thousand.
+package readers
 
 import (
 	"context"
@@ -23,8 +25,8 @@ const (
 	crowdReps    = 2 // at the most: each with a new node
 )
 
-// manyReaders measures slow readers and crowds of readers.
-func manyReaders(ctx context.Context, b *rig.Bench) (err error) {
+// Run measures slow readers and crowds of readers.
+func Run(ctx context.Context, b *rig.Bench) (err error) {
 	r, err := b.NewRig(ctx)
 	if err != nil {
 		return err
