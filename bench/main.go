@@ -33,6 +33,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/postbus/postbus/bench/fanout"
 	"github.com/postbus/postbus/bench/growth"
 	"github.com/postbus/postbus/bench/idle"
 	"github.com/postbus/postbus/bench/internal/bare"
@@ -82,10 +83,10 @@ func benchmarks() []benchmark {
 		benchmark{"latency/half", func(ctx context.Context, b *rig.Bench) error { return latency.Run(ctx, b, latency.HalfOfHighest) }},
 		benchmark{"streams", idle.Streams},
 		benchmark{"idle", idle.Node},
-		benchmark{"fanout", fanout},
-		benchmark{"httpfanout/SSE", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Events) }},
-		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Sockets) }},
-		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *rig.Bench) error { return httpFanout(ctx, b, sink.Polls) }},
+		benchmark{"fanout", fanout.Streams},
+		benchmark{"httpfanout/SSE", func(ctx context.Context, b *rig.Bench) error { return fanout.Web(ctx, b, sink.Events) }},
+		benchmark{"httpfanout/WebSocket", func(ctx context.Context, b *rig.Bench) error { return fanout.Web(ctx, b, sink.Sockets) }},
+		benchmark{"httpfanout/long-poll", func(ctx context.Context, b *rig.Bench) error { return fanout.Web(ctx, b, sink.Polls) }},
 		benchmark{"pollqueries", idle.PollQueries},
 		benchmark{"idlers", idle.Readers},
 		benchmark{"growth", growth.Run},

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package fanout
 
 import (
 	"context"
@@ -23,9 +23,9 @@ const (
 // A shape is who reads, and over how many connections.
 type shape struct{ readers, conns int }
 
-// fanout measures what a delivery costs when many read the same channel, beside a bare
+// Streams measures what a delivery costs when many read the same channel, beside a bare
 // grpc-go server that sends prepared bytes to the same streams.
-func fanout(ctx context.Context, b *rig.Bench) (err error) {
+func Streams(ctx context.Context, b *rig.Bench) (err error) {
 	shapes := []shape{{100, 4}, {100, 100}, {1_000, 4}, {1_000, 1_000}, {10_000, 4}, {10_000, 10_000}}
 	if b.Quick {
 		shapes = shapes[2:4]
@@ -38,9 +38,9 @@ func fanout(ctx context.Context, b *rig.Bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.End(ctx)) }()
-	report := newFanoutReport(b.Out)
+	report := newStreamsReport(b.Out)
 	for _, s := range shapes {
-		if err := fanoutShape(ctx, b, r, s, report); err != nil {
+		if err := streamsShape(ctx, b, r, s, report); err != nil {
 			return fmt.Errorf("%d readers on %d connections: %w", s.readers, s.conns, err)
 		}
 	}
@@ -48,9 +48,9 @@ func fanout(ctx context.Context, b *rig.Bench) (err error) {
 	return nil
 }
 
-// fanoutShape measures one shape: all servers and all streams are open all the time, and
+// streamsShape measures one shape: all servers and all streams are open all the time, and
 // the variants take turns.
-func fanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report *fanoutReport) (err error) {
+func streamsShape(ctx context.Context, b *rig.Bench, r *rig.Rig, of shape, report *streamsReport) (err error) {
 	n, err := r.StartNode(ctx, r.NodeURL)
 	if err != nil {
 		return err

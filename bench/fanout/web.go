@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package fanout
 
 import (
 	"context"
@@ -21,9 +21,9 @@ const (
 	bareAgain  = "bare, again"
 )
 
-// httpFanout measures what a delivery costs when many read the same channel by HTTP, each
+// Web measures what a delivery costs when many read the same channel by HTTP, each
 // on a connection of its own, beside a bare server that writes the same bytes.
-func httpFanout(ctx context.Context, b *rig.Bench, over string) (err error) {
+func Web(ctx context.Context, b *rig.Bench, over string) (err error) {
 	counts := []int{1_000, 5_000}
 	if b.Quick {
 		counts = counts[:1]
@@ -38,7 +38,7 @@ func httpFanout(ctx context.Context, b *rig.Bench, over string) (err error) {
 	defer func() { err = errors.Join(err, r.End(ctx)) }()
 	report := newWebReport(b.Out, over)
 	for _, readers := range counts {
-		if err := httpFanoutShape(ctx, b, r, readers, report); err != nil {
+		if err := webShape(ctx, b, r, readers, report); err != nil {
 			return fmt.Errorf("%d readers: %w", readers, err)
 		}
 	}
@@ -46,9 +46,9 @@ func httpFanout(ctx context.Context, b *rig.Bench, over string) (err error) {
 	return nil
 }
 
-// httpFanoutShape measures so many readers: both servers and all readers are open all the time,
+// webShape measures so many readers: both servers and all readers are open all the time,
 // and the variants take turns.
-func httpFanoutShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int, report *webReport) (err error) {
+func webShape(ctx context.Context, b *rig.Bench, r *rig.Rig, readers int, report *webReport) (err error) {
 	n, err := r.StartNode(ctx, r.NodeURL)
 	if err != nil {
 		return err

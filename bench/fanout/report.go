@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package fanout
 
 import (
 	"fmt"
@@ -16,14 +16,14 @@ const (
 	sendsAlone  = "sends without readers"
 )
 
-// A fanoutReport gathers the rows of fanout.
-type fanoutReport struct {
+// A streamsReport gathers the rows of fanout.
+type streamsReport struct {
 	out          *compare.Report
 	rates, costs compare.Table
 }
 
-func newFanoutReport(out *compare.Report) *fanoutReport {
-	return &fanoutReport{
+func newStreamsReport(out *compare.Report) *streamsReport {
+	return &streamsReport{
 		out: out,
 		rates: compare.Table{Header: []string{
 			"readers", "connections", "at a time", "Postbus: messages/CPU s", "net of the sends", "bare, strict", "bare, plain",
@@ -37,7 +37,7 @@ func newFanoutReport(out *compare.Report) *fanoutReport {
 }
 
 // add adds what one shape gave with bursts of size.
-func (f *fanoutReport) add(of shape, size int, all compare.Runs) error {
+func (f *streamsReport) add(of shape, size int, all compare.Runs) error {
 	over := func(a, b func(func(string) compare.Sample) float64) string { return compare.Spread(ratioOf(all, a, b)) }
 	node, net, strict, plain := rate(throughNode), netOfSends, rate(bareStrict), rate(barePlain)
 	name := []string{compare.Number(of.readers), compare.Number(of.conns), compare.Number(size)}
@@ -88,7 +88,7 @@ func costsOf(all compare.Runs, bare string) []string {
 
 func serverCPU(s compare.Sample) float64 { return s.CPU.Server.Seconds() }
 
-func (f *fanoutReport) print() {
+func (f *streamsReport) print() {
 	f.out.Section("Fan-out", "All readers read one channel, each on a stream of its own, spread over the connections. A burst of messages of 200 bytes is sent in one call; "+
 		"the next one when every reader has got it, at the pace of the node, which is that of its database, for all. Delivered messages per second of CPU time of the server process alone; a run ends when that has spent its budget. "+
 		"Bare: a grpc-go server with the node's options that sends prepared bytes, a burst in one response and one buffer, to the same streams: strict, from as many loops as cores, "+
