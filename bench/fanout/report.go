@@ -6,52 +6,123 @@ import (
 	"fmt"
 
 	"github.com/postbus/postbus/bench/internal/compare"
+	"github.com/postbus/postbus/bench/internal/sink"
 )
 
-// The variants of fanout.
+// The variants beside those of the bare server.
 const (
 	throughNode = "Postbus"
-	bareStrict  = "bare, strict"
-	barePlain   = "bare, plain"
 	sendsAlone  = "sends without readers"
 )
 
-// A streamsReport gathers the rows of fanout.
-type streamsReport struct {
-	out          *compare.Report
+// A report gathers the rows of one transport.
+type report struct {
+	title, text  string
+	peer         string  // the bare server, in the goals
+	bare         bareWay // whom the goals and the costs are beside
+	columns      []column
 	rates, costs compare.Table
 }
 
-func newStreamsReport(out *compare.Report) *streamsReport {
-	return &streamsReport{
-		out: out,
-		rates: compare.Table{Header: []string{
-			"readers", "connections", "at a time", "Postbus: messages/CPU s", "net of the sends", "bare, strict", "bare, plain",
-			"Postbus / strict", "net / strict (goal ≥ 0.8)", "Postbus / plain",
-		}},
-		costs: compare.Table{Header: []string{
-			"readers", "connections", "at a time", "bursts of Postbus", "messages a response: Postbus", "strict",
-			"wall s: Postbus", "strict", "CPU s: Postbus", "its client", "its database", "strict", "CPU ms a send without readers",
-		}},
+// A column has one number of each repetition.
+type column struct {
+	name string
+	of   number
+}
+
+// A number is made of what the variants gave in one repetition.
+type number func(run func(name string) compare.Sample) float64
+
+func streamsReport(of [2]bareWay) report {
+	node, strict, plain := rate(throughNode), rate(of[0].name), rate(of[1].name)
+	return newReport(report{
+		title: "Fan-out", peer: "bare gRPC", bare: of[0],
+		text: text("a stream of its own, spread over the connections",
+			"a grpc-go server with the node's options that sends prepared bytes, a burst in one response and one buffer, to the same streams: strict, from as many loops as cores, "+
+				"the streams of a connection in the same loop; plain, from a goroutine for each stream",
+			"The readers are another process, HTTP/2 by hand."),
+		columns: []column{
+			{"bare, strict", strict},
+			{"bare, plain", plain},
+			{"Postbus / strict", over(node, strict)},
+			{"net / strict (goal ≥ 0.8)", over(netOfSends, strict)},
+			{"Postbus / plain", over(node, plain)},
+		},
+	}, "readers", "connections", "at a time")
+}
+
+func webReport(by string, of [2]bareWay) report {
+	once, again := rate(of[0].name), rate(of[1].name)
+	return newReport(report{
+		title: "Fan-out by " + by, peer: "bare server", bare: of[0],
+		text: text("a connection of its own", bareText[by],
+			"Bare, again: against itself, which says what a difference means. The readers are another process."),
+		columns: []column{
+			{"bare", once},
+			{"Postbus / bare", over(rate(throughNode), once)},
+			{"net / bare (goal ≥ 0.8)", over(netOfSends, once)},
+			{"bare, again / bare", over(again, once)},
+		},
+	}, "readers", "at a time")
+}
+
+// text says what was done. behind is what comes before its last sentence.
+func text(each, bare, behind string) string {
+	return "All readers read one channel, each on " + each + ". A burst of messages of 200 bytes is sent in one call; " +
+		"the next one when every reader has got it, at the pace of the node, which is that of its database, for all. Delivered messages per second of CPU time of the server process alone; a run ends when that has spent its budget. " +
+		"Bare: " + bare + ". " +
+		"Net: less the CPU time of as many sends to a channel without readers, measured in the same turns. " +
+		behind + " Each has got each message once: ids ascend, and the count is right."
+}
+
+// bareText says what the bare server of HTTP does.
+var bareText = map[string]string{
+	sink.Events:  "a net/http handler that writes and flushes prepared events, from as many loops as cores",
+	sink.Sockets: "a WebSocket server of the same library that writes prepared messages, from as many loops as cores",
+	sink.Polls:   "a net/http handler that parks the requests and answers all with the same prepared bytes. All ask again, with the last that they were given",
+}
+
+// newReport adds the columns that all have, and the headers.
+func newReport(r report, names ...string) report {
+	r.columns = append([]column{{"Postbus: messages/CPU s", rate(throughNode)}, {"net of the sends", netOfSends}}, r.columns...)
+	for _, each := range names {
+		r.rates.Header, r.costs.Header = append(r.rates.Header, each), append(r.costs.Header, each)
 	}
+	for _, each := range r.columns {
+		r.rates.Header = append(r.rates.Header, each.name)
+	}
+	bare := r.bare.short
+	r.costs.Header = append(r.costs.Header, "bursts of Postbus", "messages a response: Postbus", bare,
+		"wall s: Postbus", bare, "CPU s: Postbus", "its client", "its database", bare, "CPU ms a send without readers")
+	return r
 }
 
-// add adds what one shape gave with bursts of size.
-func (f *streamsReport) add(of shape, size int, all compare.Runs) error {
-	over := func(a, b func(func(string) compare.Sample) float64) string { return compare.Spread(ratioOf(all, a, b)) }
-	node, net, strict, plain := rate(throughNode), netOfSends, rate(bareStrict), rate(barePlain)
-	name := []string{compare.Number(of.readers), compare.Number(of.conns), compare.Number(size)}
-	f.rates.Add(append(name,
-		compare.Spread(all.Each(node)), compare.Spread(all.Each(net)), compare.Spread(all.Each(strict)), compare.Spread(all.Each(plain)),
-		over(node, strict), over(net, strict), over(node, plain))...)
-
-	f.costs.Add(append(name, costsOf(all, bareStrict)...)...)
-	return f.out.Add(fmt.Sprintf("Fan-out: %s readers on %s connections, %s at a time, Postbus net of the sends / bare gRPC", name[0], name[1], name[2]),
-		"≥ 0.8", ratioOf(all, net, strict))
+// add adds what one shape gave with bursts of size, and judges it.
+func (r *report) add(out *compare.Report, of shape, size int, all compare.Runs) error {
+	row := []string{compare.Number(of.readers)}
+	who := row[0] + " readers"
+	if of.conns > 0 {
+		row = append(row, compare.Number(of.conns))
+		who += " on " + row[1] + " connections"
+	}
+	row = append(row, compare.Number(size))
+	r.costs.Add(append(row[:len(row):len(row)], costsOf(all, r.bare.name)...)...)
+	for _, each := range r.columns {
+		row = append(row, compare.Spread(all.Each(each.of)))
+	}
+	r.rates.Add(row...)
+	return out.Add(fmt.Sprintf("%s: %s, %s at a time, Postbus net of the sends / %s", r.title, who, compare.Number(size), r.peer),
+		"≥ 0.8", all.Each(over(netOfSends, rate(r.bare.name))))
 }
 
-// rate returns the messages that a variant has delivered per second of its server's CPU time.
-func rate(name string) func(func(string) compare.Sample) float64 {
+func (r *report) print(out *compare.Report) {
+	out.Section(r.title, r.text)
+	r.rates.Print(out)
+	r.costs.Print(out)
+}
+
+// rate is the messages that a variant has delivered per second of its server's CPU time.
+func rate(name string) number {
 	return func(run func(string) compare.Sample) float64 {
 		return run(name).Figures[burstDeliveries] / serverCPU(run(name))
 	}
@@ -64,9 +135,9 @@ func netOfSends(run func(name string) compare.Sample) float64 {
 	return whole.Figures[burstDeliveries] / (serverCPU(whole) - sends)
 }
 
-// ratioOf returns a over b of each repetition.
-func ratioOf(all compare.Runs, a, b func(func(string) compare.Sample) float64) []float64 {
-	return all.Each(func(run func(string) compare.Sample) float64 { return a(run) / b(run) })
+// over is the ratio of two numbers, within each repetition.
+func over(a, b number) number {
+	return func(run func(string) compare.Sample) float64 { return a(run) / b(run) }
 }
 
 // costsOf returns the cells of a row of costs.
@@ -87,13 +158,3 @@ func costsOf(all compare.Runs, bare string) []string {
 }
 
 func serverCPU(s compare.Sample) float64 { return s.CPU.Server.Seconds() }
-
-func (f *streamsReport) print() {
-	f.out.Section("Fan-out", "All readers read one channel, each on a stream of its own, spread over the connections. A burst of messages of 200 bytes is sent in one call; "+
-		"the next one when every reader has got it, at the pace of the node, which is that of its database, for all. Delivered messages per second of CPU time of the server process alone; a run ends when that has spent its budget. "+
-		"Bare: a grpc-go server with the node's options that sends prepared bytes, a burst in one response and one buffer, to the same streams: strict, from as many loops as cores, "+
-		"the streams of a connection in the same loop; plain, from a goroutine for each stream. Net: less the CPU time of as many sends to a channel without readers, measured in the same turns. "+
-		"The readers are another process, HTTP/2 by hand. Each has got each message once: ids ascend, and the count is right.")
-	f.rates.Print(f.out)
-	f.costs.Print(f.out)
-}
