@@ -81,8 +81,12 @@ func (e *Experiment) Perform(ctx context.Context, reps int, out *Report) error {
 	return e.Report(out, all)
 }
 
-// Measure runs all variants once for warming up and reps times in earnest.
+// Measure runs all variants once for warming up and reps times in earnest. A goal that cannot
+// be judged is told before (TestAGoalThatSaysNothingIsToldBeforeAnythingRuns).
 func (e *Experiment) Measure(ctx context.Context, reps int) (Runs, error) {
+	if err := new(Report).judge(e, nil); err != nil {
+		return nil, err
+	}
 	all := Runs{}
 	e.lost = map[string]string{}
 	for rep := range reps + 1 {

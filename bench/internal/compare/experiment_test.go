@@ -120,3 +120,17 @@ func TestAnyOtherFailureEndsTheExperiment(t *testing.T) {
 		t.Errorf("%v, want %v", err, broken)
 	}
 }
+
+func TestAGoalThatSaysNothingIsToldBeforeAnythingRuns(t *testing.T) {
+	var order []string
+	for _, e := range []Experiment{
+		{Columns: []string{"x"}, Variants: []Variant{fixed("a", "as small as can be", &order, 1, 1)}},
+		{Columns: []string{"x"}, Variants: []Variant{fixed("a", "y ≤ 1", &order, 1, 1)}},
+		{Variants: []Variant{fixed("a", "", &order, 1, 1)}, Ratios: []Ratio{{Goal: "small", Of: Divide("a", "a", 0)}}},
+	} {
+		err := e.Perform(t.Context(), 1, &Report{Writer: &strings.Builder{}})
+		if err == nil || !strings.Contains(err.Error(), "goal") || len(order) > 0 {
+			t.Errorf("%v, after %q", err, order)
+		}
+	}
+}

@@ -16,8 +16,10 @@ type Table struct {
 	rows   [][]string
 }
 
+// Add adds a row.
 func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
+// Print writes the table, behind an empty line.
 func (t *Table) Print(out io.Writer) {
 	fmt.Fprintf(out, "\n| %s |\n|%s\n", strings.Join(t.Header, " | "), strings.Repeat("---|", len(t.Header)))
 	for _, row := range t.rows {
