@@ -14,6 +14,14 @@
 // in turns, in an order that rotates, after one warm-up each. Ratios are made within a
 // repetition, and then their median is taken. And the CPU time of all processes stands
 // beside. The spread of a thing against itself says which differences mean nothing.
+//
+// Each family of benchmarks is a package: send (and sql), latency, fanout (and httpfanout), idle
+// (and streams, idlers, pollqueries), growth and readers. Below them, the arrows go down:
+//
+//	internal/sink     readers of every transport, as cheap as can be
+//	internal/bare     servers that do the same on the wire, and nothing behind it
+//	internal/rig      nodes, databases, processes, the CPU time of all
+//	internal/compare  turns, ratios, statistics, tables, goals
 package main
 
 import (
