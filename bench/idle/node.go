@@ -56,17 +56,23 @@ func still(ctx context.Context, r *rig.Rig, length time.Duration, servers ...int
 	if err != nil {
 		return compare.Sample{}, err
 	}
-	before := r.Statements()
+	before, err := r.Statements(r.NodeURL)
+	if err != nil {
+		return compare.Sample{}, err
+	}
 	select {
 	case <-time.After(length):
 	case <-ctx.Done():
 		return compare.Sample{}, ctx.Err()
 	}
-	statements := r.Statements() - before
+	after, err := r.Statements(r.NodeURL)
+	if err != nil {
+		return compare.Sample{}, err
+	}
 	s, err := m.Sample()
 	wall := s.Wall.Seconds()
 	s.Figures = []float64{
-		float64(statements) / wall,
+		float64(after-before) / wall,
 		100 * s.CPU.Server.Seconds() / wall,
 		100 * s.CPU.Database.Seconds() / wall,
 	}

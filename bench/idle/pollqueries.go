@@ -115,14 +115,16 @@ func statementsAtRest(ctx context.Context, r *rig.Rig, n *rig.Node, polls int) (
 		if err != nil {
 			return 0, err
 		}
-		count = r.Statements()
+		if count, err = r.Statements(r.NodeURL); err != nil {
+			return 0, err
+		}
 		select {
 		case <-time.After(quiet):
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
-		if r.Statements() == count {
-			return count, nil
+		if again, err := r.Statements(r.NodeURL); err != nil || again == count {
+			return count, err
 		}
 	}
 }

@@ -50,7 +50,7 @@ func httpKind(name, goal, gauge string, plan httpPlan) idleKind {
 func idleKinds() []idleKind {
 	const channel = "channels=idle-%d"
 	return []idleKind{
-		{"no readers", "transactions ≤ 2/s, node ≤ 1 %", "", func(context.Context, *rig.Node) (func() error, error) { return func() error { return nil }, nil }},
+		{"no readers", "statements ≤ 2/s, node ≤ 1 %", "", func(context.Context, *rig.Node) (func() error, error) { return func() error { return nil }, nil }},
 		grpcKind("gRPC, 100 connections", "≤ 12 KB", 100),
 		grpcKind("gRPC, a connection each", "≤ 32 KB", streamCount),
 		httpKind(sink.Polls, "≤ 20 KB", "postbus_polls", httpPlan{Path: "/v1/poll?timeout=50s&" + channel, Accept: "application/json", Poll: true}),
@@ -75,6 +75,9 @@ func Readers(ctx context.Context, b *rig.Bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.End(ctx)) }()
+	if err := r.LogStatements(ctx); err != nil {
+		return err
+	}
 	kinds := idleKinds()
 	samples := compare.Runs{}
 	for rep := range min(b.Reps, idleReps) {
@@ -85,8 +88,8 @@ func Readers(ctx context.Context, b *rig.Bench) (err error) {
 	e := compare.Experiment{
 		Title: "Idle readers",
 		Text: fmt.Sprintf("%s readers, each on a channel of its own, that wait. Long-poll, lines, SSE and WebSockets have a connection each. Memory: resident, of a node just started, after a forced collection, less that before. "+
-			"CPU and transactions: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", compare.Figure(streamCount), idleLength(b), min(b.Reps, idleReps)),
-		Columns: []string{"KB a reader", "node: % of a core", "transactions/s", "s to open all"},
+			"CPU and statements, which PostgreSQL logs: for %s, in which each stream has a heartbeat and no poll of 50 s ends; %d repetitions, each with new nodes.", compare.Figure(streamCount), idleLength(b), min(b.Reps, idleReps)),
+		Columns: []string{"KB a reader", "node: % of a core", "statements/s", "s to open all"},
 	}
 	for _, kind := range kinds {
 		e.Variants = append(e.Variants, compare.Variant{Name: kind.name, Goal: kind.goal})
@@ -140,12 +143,12 @@ type watchedIdlers struct {
 	kind      idleKind
 	rig       *rig.Rig
 	node      *rig.Node
-	database  string
+	url       string // of the node's database
 	close     func() error
 	kilobytes float64
 	opening   time.Duration
 	meter     *rig.Meter
-	before    float64 // transactions
+	before    int64 // statements
 }
 
 // openIdlers starts a node and the readers, and measures their memory.
@@ -158,7 +161,7 @@ func openIdlers(ctx context.Context, b *rig.Bench, r *rig.Rig, database string, 
 	if err != nil {
 		return nil, err
 	}
-	w = &watchedIdlers{kind: kind, rig: r, node: n, database: database, close: func() error { return nil }}
+	w = &watchedIdlers{kind: kind, rig: r, node: n, url: url, close: func() error { return nil }}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.End())
@@ -191,7 +194,7 @@ func openIdlers(ctx context.Context, b *rig.Bench, r *rig.Rig, database string, 
 }
 
 func (w *watchedIdlers) begin(ctx context.Context) (err error) {
-	if w.before, err = w.rig.Transactions(ctx, w.database); err != nil {
+	if w.before, err = w.rig.Statements(w.url); err != nil {
 		return err
 	}
 	w.meter, err = rig.NewMeter(w.node.PID(), w.rig.Postmaster())
@@ -203,12 +206,12 @@ func (w *watchedIdlers) sample(ctx context.Context) (compare.Sample, error) {
 	if err != nil {
 		return s, err
 	}
-	after, err := w.rig.Transactions(ctx, w.database)
+	after, err := w.rig.Statements(w.url)
 	if err != nil {
 		return s, err
 	}
 	wall := s.Wall.Seconds()
-	s.Figures = []float64{w.kilobytes, 100 * s.CPU.Server.Seconds() / wall, (after - w.before) / wall, w.opening.Seconds()}
+	s.Figures = []float64{w.kilobytes, 100 * s.CPU.Server.Seconds() / wall, float64(after-w.before) / wall, w.opening.Seconds()}
 	return s, w.node.Ready(ctx)
 }
 

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync/atomic"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -55,32 +55,34 @@ func Fill(ctx context.Context, url string, rows, channels int) error {
 	return nil
 }
 
-// Transactions returns how many transactions have ended in a database. Each of a node's
-// statements is one, but for the few that retention does in one.
-func (r *Rig) Transactions(ctx context.Context, database string) (count float64, err error) {
-	conn, err := pgx.Connect(ctx, r.NodeURL)
+// LogStatements makes statements count from now on.
+func (r *Rig) LogStatements(ctx context.Context) error {
+	return r.exec(ctx, "ALTER SYSTEM SET log_statement = 'all'", "ALTER SYSTEM SET log_line_prefix = '%d '", "SELECT pg_reload_conf()")
+}
+
+// Statements returns how many statements the database at url has been asked. PostgreSQL's log
+// comes by a pipe, a moment later.
+func (r *Rig) Statements(url string) (int64, error) {
+	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	err = conn.QueryRow(ctx, "SELECT (xact_commit + xact_rollback)::float8 FROM pg_stat_database WHERE datname = $1", database).Scan(&count)
-	return count, err
+	return r.log.of(config.Database), nil
 }
-
-// LogStatements makes statements count from now on.
-func (r *Rig) LogStatements(ctx context.Context) error {
-	return r.exec(ctx, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()")
-}
-
-// Statements returns how many statements PostgreSQL has been asked. Its log comes by a
-// pipe, a moment later.
-func (r *Rig) Statements() int64 { return r.log.count.Load() }
 
 // A statementLog counts the statements in PostgreSQL's log and keeps nothing else. There
-// are some once log_statement is all.
+// are some once LogStatements has been called.
 type statementLog struct {
-	count atomic.Int64
-	rest  []byte // the line that is not complete yet; used by Write only
+	rest []byte // the line that is not complete yet; used by Write only
+
+	mu     sync.Mutex // guards counts
+	counts map[string]int64
+}
+
+func (l *statementLog) of(database string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts[database]
 }
 
 // Write is called by one goroutine at a time and never fails.
@@ -91,8 +93,11 @@ func (l *statementLog) Write(text []byte) (int, error) {
 		if line[len(line)-1] != '\n' {
 			break
 		}
-		if bytes.Contains(l.rest, []byte("LOG:  statement: ")) || bytes.Contains(l.rest, []byte("LOG:  execute ")) {
-			l.count.Add(1)
+		database, said, _ := bytes.Cut(l.rest, []byte(" "))
+		if bytes.HasPrefix(said, []byte("LOG:  statement: ")) || bytes.HasPrefix(said, []byte("LOG:  execute ")) {
+			l.mu.Lock()
+			l.counts[string(database)]++
+			l.mu.Unlock()
 		}
 		l.rest = l.rest[:0]
 	}

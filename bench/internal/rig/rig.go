@@ -29,7 +29,7 @@ type Rig struct {
 // NewRig starts a PostgreSQL. Checkpoints are as rare as settings can make them: one that
 // falls into one variant and not into another would be measured, too.
 func (b *Bench) NewRig(ctx context.Context) (*Rig, error) {
-	r := &Rig{program: b.Program, log: &statementLog{}}
+	r := &Rig{program: b.Program, log: &statementLog{counts: map[string]int64{}}}
 	var err error
 	r.postgres, err = embedded.Start(ctx, embedded.Options{
 		Ephemeral: true,
