@@ -183,7 +183,8 @@ export type SubscriptionState =
  *
  * Events come with ascending ids, each once ("resumes without loss or repetition"), and gaps in their place. A stream that ends,
  * breaks or falls silent is followed by another, after a jittered pause of at most 30 s, or what the server asks for. A
- * transport that does not get through where another does is left out for five minutes or more.
+ * transport that does not get through where another does comes behind it then, and is tried again beside its streams: soon, since it
+ * may have met no more than a server's restart, and later and later. When it gets through, reading moves to it.
  *
  * A loop that does not take events bounds what waits here: server-sent events and polls are not read then, and a WebSocket is
  * closed when 4 Mi characters wait, and resumed behind them ("a consumer that stalls holds bounded memory").

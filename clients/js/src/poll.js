@@ -13,8 +13,8 @@ const TOO_SOON = 1000;
 
 /**
  * Subscribe by polling. The first poll answers at once, which shows that it is answered at all and, to who begins with what comes
- * from now on, where now is. It ends when a better transport may be tried again, and throws when a poll fails.
- * @param {import('./subscription.js').Line} line
+ * from now on, where now is. It throws when a poll fails.
+ * @param {import('./transports.js').Line} line
  * @returns {AsyncGenerator<import('./wire.js').Answer, void>}
  */
 export async function* longPolls(line) {
@@ -31,7 +31,6 @@ export async function* longPolls(line) {
       throw error;
     }
     yield answer;
-    if (line.choice.better('poll')) return;
     if (wait > 0 && line.after() === before && performance.now() - began < Math.min(wait, TOO_SOON)) {
       await pause(TOO_SOON * (0.5 + Math.random()), line.signal);
     }

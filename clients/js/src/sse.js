@@ -85,7 +85,7 @@ function answerOf({ type, data }, reader) {
 /**
  * Subscribe as server-sent events, read by fetch: with headers of the user's own, in Node too, and with back pressure, for who
  * does not take answers does not read. It throws when the stream ends, whyever.
- * @param {import('./subscription.js').Line} line
+ * @param {import('./transports.js').Line} line
  * @returns {AsyncGenerator<import('./wire.js').Answer, void>}
  */
 export async function* serverSentEvents(line) {

@@ -1,35 +1,21 @@
 import { GOOD } from './choice.js';
 import { curable, PostbusError, wantsOtherTransport } from './errors.js';
-import { longPolls } from './poll.js';
-import { serverSentEvents } from './sse.js';
 import { Delay, follow, pause } from './time.js';
-import { BEHIND, webSocket } from './websocket.js';
+import { TRANSPORTS } from './transports.js';
+import { Trial } from './trial.js';
+import { BEHIND } from './websocket.js';
 
 /** @typedef {import('../index.js').Transport} Transport */
+/** @typedef {import('./transports.js').Line} Line */
 /** @typedef {import('./wire.js').Answer} Answer */
-
-/**
- * What a transport needs to know of the client and the subscription that it serves.
- * @typedef {object} Line
- * @property {import('./http.js').Http} http
- * @property {import('./choice.js').Choice} choice
- * @property {import('./wire.js').Reader} reader
- * @property {new (url: string) => WebSocket} WebSocket
- * @property {readonly string[]} channels
- * @property {() => number | undefined} after the cursor at this moment
- * @property {() => string} body the SubscribeRequest at this moment
- * @property {number} openTimeout ms
- * @property {number} silence ms
- * @property {AbortSignal} signal
- */
-
-/** A transport yields answers until it ends, and throws why. @type {Record<Transport, (line: Line) => AsyncGenerator<Answer, void>>} */
-const TRANSPORTS = { websocket: webSocket, sse: serverSentEvents, poll: longPolls };
 
 /** How long the server may be silent, in heartbeats. */
 const SILENCE = 2.5;
 
 const DEFAULT_HEARTBEAT = 20_000;
+
+/** The end of a stream when a better transport gets through. It is no fault: the next stream goes on behind what was read. */
+const BETTER = Symbol('better');
 
 export class Subscription {
   #line;
@@ -58,10 +44,7 @@ export class Subscription {
     this.#line = {
       ...way,
       channels: this.#request.channels,
-      after: () => this.#last,
-      body: () => JSON.stringify({ ...this.#request, after: this.#last }),
       silence: SILENCE * (options.heartbeat ?? DEFAULT_HEARTBEAT),
-      signal: this.#stop.signal,
     };
     follow(options.signal, this.#stop);
   }
@@ -109,23 +92,25 @@ export class Subscription {
         yield* this.#stream(transport, failed, stream);
         this.#transport = undefined;
         if (this.#stop.signal.aborted) return;
-        error = stream.end;
         if (stream.opened > 0) {
+          error = stream.end;
           const lived = performance.now() - stream.opened;
           this.#line.choice.ended(transport, lived, error instanceof PostbusError && !error.fromServer);
           if (lived >= GOOD) this.#delay.reset();
           if (!curable(error)) throw error;
           break;
         }
+        // Nobody learns why a WebSocket failed: what the others say counts.
+        if (error === undefined || transport !== 'websocket') error = stream.end;
         if (!(error instanceof PostbusError)) throw error;
         if (error.fromServer && !wantsOtherTransport(error)) {
           if (!curable(error)) throw error;
           break;
         }
         failed.push(transport);
-        hope ||= curable(error) && transport !== 'websocket'; // of which nobody learns why it failed
+        hope ||= curable(error) && transport !== 'websocket';
       }
-      if (error === BEHIND || error === undefined) continue;
+      if (error === BEHIND || error === BETTER) continue;
       if (!curable(error) && !hope && !this.#line.choice.forget()) throw error;
       const wait = this.#delay.next(error instanceof PostbusError ? error.retryDelay : 0);
       this.#onState?.({ state: 'waiting', error, wait });
@@ -141,30 +126,47 @@ export class Subscription {
    */
   async *#stream(transport, failed, stream) {
     this.#onState?.({ state: 'connecting', transport });
-    const answers = TRANSPORTS[transport](this.#line);
+    const { choice } = this.#line;
+    const stop = new AbortController();
+    const unlink = follow(this.#stop.signal, stop);
+    const answers = TRANSPORTS[transport](this.#lineFrom(() => this.#last, stop.signal));
+    const trial = new Trial(choice, transport, (t, signal) => TRANSPORTS[t](this.#lineFrom(() => undefined, signal)), stop.signal);
+    let trying = Promise.resolve();
     try {
       while (true) {
         /** @type {IteratorResult<Answer, void>} */
         let next;
         try {
+          trial.waits();
           next = await answers.next();
         } catch (error) {
           stream.end = error;
           return;
         }
         if (next.done || this.#stop.signal.aborted) return;
+        trial.answered();
         if (stream.opened === 0) {
           stream.opened = performance.now();
-          this.#line.choice.blame(failed);
+          choice.opened(transport, failed);
           this.#transport = transport;
+          trying = trial.run().then((better) => {
+            if (better) stop.abort(BETTER);
+          });
           this.#onState?.({ state: 'open', transport });
         }
         yield* this.#deliver(next.value);
         if (this.#stop.signal.aborted) return;
       }
     } finally {
-      await answers.return();
+      stop.abort();
+      unlink();
+      await Promise.all([answers.return(), trying]);
     }
+  }
+
+  /** What a transport needs for a stream from a cursor on. @param {() => number | undefined} after @param {AbortSignal} signal @returns {Line} */
+  #lineFrom(after, signal) {
+    return { ...this.#line, after, body: () => JSON.stringify({ ...this.#request, after: after() }), signal };
   }
 
   /**

@@ -34,7 +34,7 @@ function answerOf(text, reader) {
 
 /**
  * Subscribe over a WebSocket. It throws when the stream ends, whyever.
- * @param {import('./subscription.js').Line} line
+ * @param {import('./transports.js').Line} line
  * @returns {AsyncGenerator<import('./wire.js').Answer, void>}
  */
 export async function* webSocket(line) {

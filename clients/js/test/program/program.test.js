@@ -21,15 +21,17 @@ let address = await control('address');
 let channels = 0;
 const fresh = () => `channel ${++channels}`; // for each test its own
 
-/** A subscription that tells what it opened, and how it was broken. */
+/** A subscription that tells what it tried and opened, and how it was broken. */
 function follow(bus, channel, options = {}) {
+  const tried = [];
   const opened = [];
   const errors = [];
   const subscription = bus.subscribe([channel], { heartbeat: 1000, ...options, onState: (s) => {
+    if (s.state === 'connecting') tried.push(s.transport);
     if (s.state === 'open') opened.push(s.transport);
     if (s.state === 'waiting') errors.push(s.error);
   } });
-  return { subscription, opened, errors };
+  return { subscription, tried, opened, errors };
 }
 
 const send = (bus, channel, ...numbers) => bus.send(numbers.map((payload) => ({ channel, payload, key: newKey() })));
@@ -166,12 +168,12 @@ test('a proxy that refuses upgrades: SSE', patience, async (t) => {
   proxy.refuseUpgrades = true;
   const bus = new Client(proxy.url);
   const channel = fresh();
-  const { subscription, opened } = follow(bus, channel, { after: 0 });
+  const { subscription, tried, opened } = follow(bus, channel, { after: 0 });
   await send(bus, channel, 0, 1);
   assert.deepEqual(payloads(await take(subscription, 2)), [0, 1]);
   await send(bus, channel, 2);
   assert.deepEqual(payloads(await take(subscription, 1)), [2]);
-  assert.deepEqual([opened, proxy.upgrades], [['sse', 'sse'], 1]);
+  assert.deepEqual([opened, tried], [['sse', 'sse'], ['websocket', 'sse', 'sse']]);
 });
 
 test('a proxy that refuses upgrades and buffers events: long-poll', patience, async (t) => {

@@ -10,7 +10,6 @@ export async function startProxy(t, address) {
     longest: 0, // ms that a request may take; 0: for ever
     loseAnswers: 0, // of so many sends the answer is lost, and the connection breaks
     passed: 0, // bytes to clients
-    upgrades: 0,
   };
   const pairs = new Set();
   const server = net.createServer((client) => {
@@ -31,9 +30,8 @@ export async function startProxy(t, address) {
       if (/^(GET|POST) /.test(head)) {
         clearTimeout(pair.timer);
         if (proxy.longest) pair.timer = setTimeout(end, proxy.longest);
-        if (/^upgrade: *websocket/im.test(head)) {
-          proxy.upgrades++;
-          if (proxy.refuseUpgrades) return client.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
+        if (proxy.refuseUpgrades && /^upgrade: *websocket/im.test(head)) {
+          return client.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
         }
         pair.held = proxy.holdEvents && /^accept: *text\/event-stream/im.test(head);
         pair.lost = proxy.loseAnswers > 0 && head.startsWith('POST /v1/send');

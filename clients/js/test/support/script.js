@@ -92,7 +92,8 @@ class Socket {
 
 /**
  * Starts a server that plays script: its functions send, poll, sse and socket get what they are asked and the number of calls of
- * their kind so far, from 1. What has no function is refused as a server does that does not know it.
+ * their kind so far, from 1. What has no function is refused as a server does that does not know it. handshake may return the bytes by
+ * which the handshake of a WebSocket is refused.
  */
 export async function play(t, script) {
   const calls = { send: 0, poll: 0, sse: 0, socket: 0 };
@@ -127,6 +128,8 @@ export async function play(t, script) {
   server.on('upgrade', (req, socket) => {
     calls.socket++;
     socket.on('error', () => {});
+    const refusal = script.handshake?.(calls.socket);
+    if (refusal !== undefined) return socket.end(refusal);
     if (!script.socket) return socket.end('HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n');
     const accept = createHash('sha1').update(`${req.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
