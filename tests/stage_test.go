@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/postbus/postbus/internal/postgres/embedded"
 )
@@ -93,9 +96,22 @@ func (st *stage) obey(t *testing.T, o order, s *served) *served {
 		must(t, st.server.StopImmediate(t.Context()))
 	case o.what == "database/start" && st.server != nil:
 		must(t, st.server.Restart(t.Context()))
+	case strings.HasPrefix(o.what, "commit/"): // commit/CHANNEL/1,2,3: so many messages by SQL, which needs no program
+		channel, payloads, _ := strings.Cut(strings.TrimPrefix(o.what, "commit/"), "/")
+		commit(t, st.url, channel, strings.Split(payloads, ",")...)
 	default:
 		t.Fatalf("nobody knows how to %q", o.what)
 	}
 	o.answer <- answer
 	return s
+}
+
+// commit sends JSON payloads in a transaction of their own.
+func commit(t *testing.T, url, channel string, payloads ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(short(t), url)
+	must(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(short(t), "SELECT postbus.send($1, payload) FROM unnest($2::text[]) WITH ORDINALITY AS u (payload, n) ORDER BY n", channel, payloads)
+	must(t, err)
 }

@@ -1,5 +1,5 @@
 // The client against the real program. Who runs this (tests/js_client_test.go) says at POSTBUS_CONTROL where the program listens,
-// and kills, stops and starts it and its database when asked to.
+// kills, stops and starts it and its database, and commits messages by SQL when asked to.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -38,25 +38,54 @@ const send = (bus, channel, ...numbers) => bus.send(numbers.map((payload) => ({ 
 const payloads = (events) => events.map((e) => e.notification?.payload ?? e);
 const upTo = (count) => Array.from({ length: count }, (_, i) => i);
 
+/** Commits numbers by SQL, with no node in between. */
+const commit = (channel, ...numbers) => control(`commit/${channel}/${numbers}`);
+
+/** Waits until a condition holds, no longer than the test may take. */
+async function until(t, holds) {
+  while (!await holds()) await sleep(20, undefined, { signal: t.signal });
+}
+
+/** Whether the node gives as many: who begins from now on then is given none of them. */
+async function given(channel, count) {
+  const page = await new Client(`http://${address}`).poll([channel], { after: 0, timeout: 0 }).catch(() => undefined);
+  return page?.notifications.length === count;
+}
+
+/** What happens to a reader. Each has more committed while nothing can reach it, so that who goes on from now on misses that. */
 const disasters = {
-  'a node that is killed': async (proxy, pause) => {
+  'a node that is killed': async ({ broken, more }) => {
     await control('kill');
-    await pause();
+    await broken();
+    await more();
     address = await control('start');
   },
-  'a node that is stopped': async (proxy, pause) => {
+  'a node that is stopped': async ({ broken, more }) => {
     assert.equal(await control('stop'), '0');
-    await pause();
+    await broken();
+    await more();
     address = await control('start');
   },
-  'a database that is away': async (proxy, pause) => {
+  'a database that is away': async ({ proxy, met, more, known }) => {
     await control('database/stop');
-    await pause();
-    await control('database/start');
+    try {
+      proxy.cut(); // a stream that is open stays so
+      await met();
+      proxy.away = true; // who reads comes back later than the database
+      proxy.cut();
+    } finally {
+      await control('database/start');
+    }
+    await more();
+    await known();
+    proxy.away = false;
   },
-  'a cut network': async (proxy, pause) => {
+  'a cut network': async ({ proxy, more, known }) => {
+    proxy.away = true;
     proxy.cut();
-    await pause();
+    await more();
+    await known();
+    proxy.away = false;
   },
 };
 
@@ -66,18 +95,21 @@ for (const transport of TRANSPORTS) {
       const proxy = await startProxy(t, () => address);
       const bus = new Client(proxy.url, { transports: [transport], sendTries: 100 });
       const channel = fresh();
-      const count = 60;
-      const { subscription, opened } = follow(bus, channel, { after: 0 });
-      const reading = take(subscription, count);
-      const sending = (async () => {
-        for (let i = 0; i < count; i++) {
-          if (i === count / 2) await happens(proxy, () => sleep(300));
-          await send(bus, channel, i);
-        }
-      })();
-      assert.deepEqual(payloads(await reading), upTo(count));
-      await sending;
+      const { subscription, opened, errors } = follow(bus, channel, { after: 0 });
+      const reading = take(subscription, 60);
+      for (const i of upTo(25)) await send(bus, channel, i);
+      await until(t, () => subscription.last > 0);
+      await happens({
+        proxy,
+        broken: () => until(t, () => errors.length > 0),
+        met: () => until(t, () => opened.length > 1 || errors.some((e) => e.reason === 'DATABASE_UNAVAILABLE')),
+        more: () => commit(channel, ...upTo(10).map((i) => 25 + i)),
+        known: () => until(t, () => given(channel, 35)),
+      });
+      for (const i of upTo(25)) await send(bus, channel, 35 + i);
+      assert.deepEqual(payloads(await reading), upTo(60));
       assert.deepEqual([...new Set(opened)], [transport]);
+      assert.ok(opened.length > 1, 'nothing was broken');
     });
   }
 

@@ -5,6 +5,7 @@ import net from 'node:net';
 /** Starts a proxy to whatever address() says when a connection comes. Set its rules at any time. */
 export async function startProxy(t, address) {
   const proxy = {
+    away: false, // takes no connection
     refuseUpgrades: false, // answers 403 to a WebSocket, as a proxy does that was not told of them
     holdEvents: false, // keeps SSE back, as one that buffers answers
     longest: 0, // ms that a request may take; 0: for ever
@@ -13,6 +14,10 @@ export async function startProxy(t, address) {
   };
   const pairs = new Set();
   const server = net.createServer((client) => {
+    if (proxy.away) {
+      client.resetAndDestroy();
+      return;
+    }
     const [host, port] = address().split(':');
     const program = net.connect({ host, port: Number(port) });
     const pair = { held: false, lost: false, timer: undefined };
