@@ -66,9 +66,42 @@ func TestJavaScriptClientTypes(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(javaScriptClient, compiler)); err != nil {
 		t.Fatal("TypeScript is missing; tests/install installs it")
 	}
-	if got := tool(t, javaScriptClient, nil, "node", compiler); got.code != 0 {
-		t.Errorf("exit code %d\n%s", got.code, got.stdout)
+	for _, project := range []string{".", "test/types/node"} {
+		if got := tool(t, javaScriptClient, nil, "node", compiler, "-p", project); got.code != 0 {
+			t.Errorf("%s: exit code %d\n%s", project, got.code, got.stdout)
+		}
 	}
+}
+
+// TestJavaScriptClientREADMEsFirstMinuteIsAsItSays runs the page's first program, as installed by
+// the page's command, in a Node without WebSocket.
+func TestJavaScriptClientREADMEsFirstMinuteIsAsItSays(t *testing.T) {
+	t.Parallel()
+	needs(t, "node", "npm")
+	text, err := os.ReadFile(filepath.Join(javaScriptClient, "README.md"))
+	must(t, err)
+	page, dir := string(text), t.TempDir()
+	steps := stepsOf(page)
+	if len(steps) != 1 {
+		t.Fatalf("the page has %d commands", len(steps))
+	}
+	client, err := filepath.Abs(javaScriptClient)
+	must(t, err)
+	install := exec.Command("sh", "-c", strings.Replace(steps[0].command, "PATH/TO/postbus/clients/js", client, 1))
+	install.Dir, install.Env = dir, append(os.Environ(), "npm_config_offline=true")
+	if said, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", steps[0].command, err, said)
+	}
+	s := serve(t, pgtest.Database(t))
+	_, behind, _ := strings.Cut(page, "\nand in a module:\n")
+	program, _, _ := strings.Cut(behind, "\nA page needs") // with its blank lines
+	program = strings.Replace(program, "http://127.0.0.1:8072", s.httpURL, 1)
+	must(t, os.WriteFile(filepath.Join(dir, "first.mjs"), []byte(program), 0o600))
+	cmd := exec.Command("node", "first.mjs")
+	cmd.Dir, cmd.Env = dir, process.Environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p := begin(t, cmd)
+	until(t, "it prints what it sent", func() bool { return p.Stdout.String() == "1 paid { order: 7 }\n" })
 }
 
 // TestJavaScriptClient runs the client against the program, which it has killed, stopped and

@@ -9,19 +9,36 @@
 /** A way to receive. */
 export type Transport = 'websocket' | 'sse' | 'poll';
 
+/** Names and values of headers. */
+export type RequestHeaders = Headers | Readonly<Record<string, string>> | [string, string][];
+
+/** What is needed of a WebSocket. */
+export interface WebSocketLike {
+  binaryType: string;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(text: string): void;
+  close(): void;
+}
+
 /** How to reach a server. What is left out has its documented default; an option that is not known is a TypeError. */
 export interface ClientOptions {
   /** What asks over HTTP. Default: globalThis.fetch. Wrap it to send cookies to another origin, say. */
   fetch?: typeof globalThis.fetch;
 
-  /** The class of WebSockets. Default: globalThis.WebSocket; Node 20 has none, and so goes without that transport. */
-  WebSocket?: new (url: string) => WebSocket;
+  /**
+   * The class of WebSockets, that of the package ws, say. Default: globalThis.WebSocket; Node 20 has none unless it is started with
+   * `--experimental-websocket`, and goes without that transport then.
+   */
+  WebSocket?: new (url: string) => WebSocketLike;
 
   /**
    * Sent with every request; a function is asked before each, for what expires. A browser's WebSocket carries none, so with this
    * option that transport is left out.
    */
-  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
+  headers?: RequestHeaders | (() => RequestHeaders | Promise<RequestHeaders>);
 
   /** The transports that a subscription may use, best first. Default: `['websocket', 'sse', 'poll']`. */
   transports?: readonly Transport[];

@@ -1,10 +1,10 @@
 import { Choice } from './choice.js';
 import { curable, malformed, notStored, PostbusError } from './errors.js';
-import { Http } from './http.js';
+import { headersOf, Http } from './http.js';
 import { POLL_MARGIN } from './poll.js';
 import { Subscription } from './subscription.js';
 import { Delay, pause } from './time.js';
-import { cursorOf, known, parsed, Reader, seconds, sendBody } from './wire.js';
+import { cursorOf, idOf, known, parsed, Reader, seconds, sendBody } from './wire.js';
 
 /** @typedef {import('../index.js').Transport} Transport */
 
@@ -25,17 +25,34 @@ function whole(value, name, least, most) {
   throw new TypeError(`${name}: ${String(value)}, must be a whole number from ${least} to ${most}`);
 }
 
-/** The transports to use, best first. @param {import('../index.js').ClientOptions} options @param {boolean} canSocket */
-function transportsOf(options, canSocket) {
+/** What paths are appended to. @param {unknown} url */
+function baseOf(url) {
+  if (typeof url !== 'string' && !(url instanceof URL)) throw new TypeError(`url: ${String(url)}, must be a string or a URL`);
+  let base;
+  try {
+    base = new URL(url, globalThis.location?.href);
+  } catch (cause) {
+    throw new TypeError(`url: ${JSON.stringify(url)}, must be a URL, and absolute where there is no page`, { cause });
+  }
+  if (base.protocol !== 'http:' && base.protocol !== 'https:') throw new TypeError(`url: ${base.href}, must be http: or https:`);
+  if (base.username || base.password) throw new TypeError('url: has a user or a password, which belong into the option headers');
+  base.search = base.hash = '';
+  if (!base.pathname.endsWith('/')) base.pathname += '/';
+  return base;
+}
+
+/** The transports to use, best first. @param {import('../index.js').ClientOptions} options @param {boolean} hasSocket */
+function transportsOf(options, hasSocket) {
   const asked = options.transports ?? ALL;
   for (const t of asked) {
     if (!ALL.includes(t)) throw new TypeError(`transports: ${JSON.stringify(t)}, must be among ${ALL.join(', ')}`);
   }
-  const transports = [...new Set(asked)].filter((t) => t !== 'websocket' || canSocket);
+  if (asked.length === 0) throw new TypeError('transports: empty, at least one is required');
+  const transports = [...new Set(asked)].filter((t) => t !== 'websocket' || (hasSocket && options.headers === undefined));
   if (transports.length > 0) return transports;
-  throw new TypeError(asked.length === 0
-    ? 'transports: empty, at least one is required'
-    : 'transports: a WebSocket carries no headers, and there is none in every engine (option WebSocket)');
+  throw new TypeError(hasSocket
+    ? 'transports: only websocket, which cannot carry the option headers'
+    : 'transports: only websocket, which this engine has not; Node 20 has it with --experimental-websocket, or give the option WebSocket');
 }
 
 /** @param {unknown} channels @returns {readonly string[]} */
@@ -56,14 +73,12 @@ export class Client {
   /** @param {string | URL} url @param {import('../index.js').ClientOptions} [options] */
   constructor(url, options = {}) {
     known(options, ['fetch', 'WebSocket', 'headers', 'transports', 'payloads', 'openTimeout', 'sendTries', 'sendTimeout']);
-    const base = new URL(url, globalThis.location?.href);
-    if (base.protocol !== 'http:' && base.protocol !== 'https:') throw new TypeError(`url: ${base.href}, must be http: or https:`);
-    base.search = base.hash = '';
-    if (!base.pathname.endsWith('/')) base.pathname += '/';
+    const base = baseOf(url);
+    if (typeof options.headers !== 'function') headersOf(options.headers); // what is no header is told now
     const payloads = options.payloads ?? 'parsed';
     if (payloads !== 'parsed' && payloads !== 'text') throw new TypeError(`payloads: ${JSON.stringify(payloads)}, must be parsed or text`);
     this.#webSocket = options.WebSocket ?? globalThis.WebSocket;
-    const transports = transportsOf(options, this.#webSocket !== undefined && options.headers === undefined);
+    const transports = transportsOf(options, this.#webSocket !== undefined);
     const { fetch } = options;
     this.#http = new Http(base, fetch ? (...args) => fetch(...args) : (...args) => globalThis.fetch(...args), options.headers);
     this.#reader = new Reader(payloads === 'text');
@@ -104,7 +119,7 @@ export class Client {
     const answer = parsed(await this.#http.ask('v1/send', body, this.#sendTimeout, signal));
     const results = answer?.results;
     if (!Array.isArray(results) || results.length !== count) throw malformed(`the server's answer: not ${count} results`);
-    return results.map(({ id, duplicate }) => ({ id, duplicate }));
+    return results.map((result) => ({ id: idOf(result?.id, 'id'), duplicate: result.duplicate === true }));
   }
 
   /**

@@ -1,8 +1,11 @@
 import { broken, errorOfResponse, malformed, PostbusError } from './errors.js';
-import { Watch } from './time.js';
+import { unless, Watch } from './time.js';
 
 /** The most characters of one answer or event; the server's own bound is some 4 MiB of body. What is beyond is no server of ours. */
 export const LARGEST = 32 << 20;
+
+/** @param {import('../index.js').RequestHeaders | undefined} headers */
+export const headersOf = (headers) => new Headers(/** @type {HeadersInit | undefined} */ (headers));
 
 /** Asks the server over HTTP. */
 export class Http {
@@ -21,11 +24,6 @@ export class Http {
     this.#headers = headers;
   }
 
-  /** Whether requests carry headers of the user's own, which a WebSocket cannot. */
-  get hasHeaders() {
-    return this.#headers !== undefined;
-  }
-
   /** The URL of a WebSocket. @param {string} path */
   socketURL(path) {
     const url = new URL(path, this.#base);
@@ -41,9 +39,14 @@ export class Http {
    * @param {AbortSignal} signal
    */
   async post(path, body, kind, signal) {
+    let headers;
+    try {
+      headers = headersOf(typeof this.#headers === 'function' ? await unless(this.#headers(), signal) : this.#headers);
+    } catch (cause) {
+      throw broken('the option headers gave none', cause);
+    }
     let response;
     try {
-      const headers = new Headers(typeof this.#headers === 'function' ? await this.#headers() : this.#headers);
       headers.set('Content-Type', 'application/json');
       headers.set('Accept', kind);
       response = await this.#fetch(new URL(path, this.#base).href, { method: 'POST', headers, body, signal, cache: 'no-store' });

@@ -23,6 +23,7 @@ export class Subscription {
   #positions;
   #onState;
   #stop = new AbortController();
+  #signal;
   #delay = new Delay(100, 30_000);
   #reading = false;
   /** @type {number | undefined} */
@@ -46,7 +47,7 @@ export class Subscription {
       channels: this.#request.channels,
       silence: SILENCE * (options.heartbeat ?? DEFAULT_HEARTBEAT),
     };
-    follow(options.signal, this.#stop);
+    this.#signal = options.signal;
   }
 
   get last() {
@@ -65,6 +66,7 @@ export class Subscription {
   async *[Symbol.asyncIterator]() {
     if (this.#reading) throw new Error('the subscription is being read already: one loop at a time');
     this.#reading = true;
+    const unlink = follow(this.#signal, this.#stop); // only for the loop: a signal may outlive many subscriptions
     /** @type {unknown} */
     let error;
     try {
@@ -73,6 +75,7 @@ export class Subscription {
       error = cause;
       throw cause;
     } finally {
+      unlink();
       this.#reading = false;
       this.#transport = undefined;
       this.#onState?.({ state: 'closed', error });

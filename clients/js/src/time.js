@@ -51,6 +51,22 @@ export function follow(signal, controller) {
   return () => signal?.removeEventListener('abort', end);
 }
 
+/**
+ * What promise says, unless signal ends before; then it rejects with the signal's reason.
+ * @template T
+ * @param {T | Promise<T>} promise
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ */
+export function unless(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const end = () => reject(signal.reason);
+    if (signal.aborted) end();
+    signal.addEventListener('abort', end);
+    Promise.resolve(promise).then(resolve, reject).finally(() => signal.removeEventListener('abort', end));
+  });
+}
+
 /** A signal that ends with another one, when it is told to, or when what is expected does not come. */
 export class Watch {
   #controller = new AbortController();

@@ -11,7 +11,7 @@ import { webSocket } from './websocket.js';
  * @property {import('./http.js').Http} http
  * @property {import('./choice.js').Choice} choice
  * @property {import('./wire.js').Reader} reader
- * @property {new (url: string) => WebSocket} WebSocket
+ * @property {new (url: string) => import('../index.js').WebSocketLike} WebSocket
  * @property {readonly string[]} channels
  * @property {() => number | undefined} after the cursor at this moment
  * @property {() => string} body the SubscribeRequest at this moment

@@ -17,7 +17,7 @@ const CODES = new Map([
 /** The end of a socket whose reader did not keep up. It is no fault: the next stream goes on behind what was read. */
 export const BEHIND = Symbol('behind');
 
-/** @param {CloseEvent} event @param {boolean} joined */
+/** @param {{ code: number, reason: string }} event @param {boolean} joined */
 function endOf({ code, reason }, joined) {
   const status = CODES.get(code);
   if (status) return new PostbusError(status, reason || `the server closed the WebSocket with ${code}`, { fromServer: true });
@@ -47,7 +47,7 @@ export async function* webSocket(line) {
   let joined = false; // the handshake is done
   let opened = false; // a response came
   let wake = () => {};
-  /** @type {WebSocket | undefined} */
+  /** @type {import('../index.js').WebSocketLike | undefined} */
   let socket;
   const over = (/** @type {unknown} */ why) => {
     if (end !== undefined) return; // to close may be an error and a close of its own
@@ -105,7 +105,8 @@ export async function* webSocket(line) {
   } finally {
     watch.end();
     if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onerror = () => {}; // the package ws throws what nobody hears, such as that it was closed while it opened
       socket.close();
     }
   }

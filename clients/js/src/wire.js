@@ -26,7 +26,7 @@ export function cursorOf(after) {
   if (after === undefined || after === null) return undefined;
   const id = typeof after === 'string' && /^[0-9]+$/.test(after) ? Number(after) : after;
   if (typeof id === 'number' && Number.isSafeInteger(id) && id >= 0) return id;
-  throw new TypeError(`after: ${JSON.stringify(after) ?? String(after)}, must be a whole number from 0 to 2^53-1`);
+  throw new TypeError(`after: ${typeof after === 'string' ? JSON.stringify(after) : String(after)}, must be a whole number from 0 to 2^53-1`);
 }
 
 /** Refuses members of options that nobody reads: a typo is never dropped in silence. @param {object} options @param {string[]} names */
@@ -75,6 +75,8 @@ export function sendBody(messages) {
     const at = `messages[${i}]`;
     if (typeof message !== 'object' || message === null) throw new TypeError(`${at}: must be an object`);
     const { payload: _payload, json: _json, binary, ttl, ...rest } = message;
+    // A Headers or a Map would go as {}.
+    if (rest.headers && Symbol.iterator in Object(rest.headers)) throw new TypeError(`${at}.headers: must be an object of strings`);
     if (ttl !== undefined) Object.assign(rest, { ttl: seconds(ttl, `${at}.ttl`) });
     if (binary !== undefined) Object.assign(rest, { binary: toBase64(bytesOf(binary, at)) });
     const body = bodyText(message, at);
@@ -85,7 +87,7 @@ export function sendBody(messages) {
 }
 
 /** @param {unknown} id @param {string} what */
-function idOf(id, what) {
+export function idOf(id, what) {
   if (typeof id === 'number' && Number.isSafeInteger(id) && id >= 0) return id;
   throw malformed(`the server's answer: ${what} is ${JSON.stringify(id)}, not an id`);
 }

@@ -102,7 +102,7 @@ test('what no JSON says is refused by name before anything is sent', patience, a
   assert.throws(() => new Client('/bus'), /^TypeError/); // relative to nothing
   assert.throws(() => new Client(server.url, { transports: ['carrier pigeon'] }), /^TypeError: transports: "carrier pigeon"/);
   assert.throws(() => new Client(server.url, { transports: [] }), /^TypeError: transports: empty/);
-  assert.throws(() => new Client(server.url, { transports: ['websocket'], headers: {} }), /^TypeError: transports: a WebSocket carries no headers/);
+  assert.throws(() => new Client(server.url, { transports: ['websocket'], headers: {} }), /^TypeError: transports: only websocket, which cannot carry the option headers/);
   assert.throws(() => new Client(server.url, { sendTries: 0 }), /^TypeError: sendTries: 0, must be a whole number from 1 to 100$/);
   assert.throws(() => new Client(server.url, { payloads: 'xml' }), /^TypeError: payloads: "xml"/);
   assert.equal(server.requests.length, 0);
