@@ -16,7 +16,7 @@ import (
 
 // TestChromium has a real browser read: its own EventSource and WebSocket, fetch, and the
 // JavaScript client with its fall-backs forced, while the program is killed and started again,
-// from a page of an origin that is listed and of one that is not: G2, G3, G4.
+// from a page of an origin that is listed and of one that is not: G2, G3, G4. The example's page, too.
 func TestChromium(t *testing.T) {
 	t.Parallel()
 	needs(t, "node", "chromium")
@@ -25,6 +25,9 @@ func TestChromium(t *testing.T) {
 	}
 	pages := http.NewServeMux()
 	pages.Handle("/client/", http.StripPrefix("/client/", http.FileServer(http.Dir(filepath.Join(javaScriptClient, "src")))))
+	for _, folder := range []string{"/examples/web/", "/clients/js/src/"} { // as a server of the repository's files has them
+		pages.Handle(folder, http.StripPrefix(folder, http.FileServer(http.Dir(filepath.Join("..", filepath.FromSlash(folder))))))
+	}
 	pages.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = w.Write([]byte("<!doctype html><title>a page</title>"))

@@ -2,7 +2,7 @@
 // (tests/browser_test.go) says at POSTBUS_CONTROL where the program listens, and kills and starts it when asked to.
 import assert from 'node:assert/strict';
 import test, { after } from 'node:test';
-import { close, foreignOrigin, fresh, front, got, killed, open, patience, send, stopped, upTo } from './page.js';
+import { close, foreignOrigin, fresh, front, got, killed, open, origin, patience, send, stopped, upTo } from './page.js';
 
 after(close);
 
@@ -210,4 +210,18 @@ test('the client: a page sends, and a refusal names the field', patience, async 
     return { duplicates: receipts.map((r) => r.duplicate), bytes: [...notifications[0].binary], count: notifications.length, reason: error.reason, message: error.message };
   }, [proxy.url, channel]);
   assert.deepEqual(said, { duplicates: [false, true], bytes: [0, 255], count: 1, reason: 'INVALID_FIELD', message: 'messages[0].channel: empty, 1 to 255 bytes' });
+});
+
+test('the example: a page shows what it sends, and what others send while the program is away', patience, async (t) => {
+  const [proxy, page, channel] = [await front(t), await open(t), fresh()];
+  await page.goto(`${origin}/examples/web/?server=${proxy.url}&channel=${encodeURIComponent(channel)}`);
+  await page.fill('input', 'hello');
+  await page.click('button');
+  await page.waitForFunction(() => document.querySelectorAll('li').length === 1);
+  await killed(() => proxy.cut());
+  await send(channel, 7);
+  await page.waitForFunction(() => document.querySelectorAll('li').length === 2);
+  const lines = await page.$$eval('li', (list) => list.map((li) => li.textContent.replace(/^[0-9]+ /, '')));
+  assert.deepEqual(lines, [' 7', 'example {"text":"hello"}']);
+  assert.match(await page.textContent('output'), /^open, by /);
 });
