@@ -151,9 +151,12 @@ func TestDrainGivesEventSourcesTheirPositionAndAFault(t *testing.T) {
 // other forms have statuses of their own.
 func TestPassingFaultsAreEvents(t *testing.T) {
 	t.Parallel()
-	const origin = "https://app.example.com"
+	const (
+		origin = "https://app.example.com"
+		most   = 6 // connections: those that are about to close count, too
+	)
 	server := pgtest.Exclusive(t, nil)
-	n := start(t, pgtest.DatabaseOn(t, server), nodeOptions{MaxReaders: 2, MaxRequests: 1, MaxConnections: 3, CORSOrigins: []string{origin}})
+	n := start(t, pgtest.DatabaseOn(t, server), nodeOptions{MaxReaders: 2, MaxRequests: 1, MaxConnections: most, CORSOrigins: []string{origin}})
 	first, second := n.events(t, "channels=c&heartbeat=1s"), n.events(t, "channels=c")
 	first.expect(t, position(0))
 	second.expect(t, position(0))
@@ -199,7 +202,7 @@ func TestPassingFaultsAreEvents(t *testing.T) {
 	held := others.events(t, "channels=c")
 	held.expect(t, position(0))
 	n = &others
-	for n.service.Stats().HTTPGuests < 3 {
+	for n.service.Stats().HTTPGuests < most {
 		resp, err := ownConnections(t).Get(n.http.URL + "/openapi.json") // its connection stays
 		must(t, err)
 		_, err = io.Copy(io.Discard, resp.Body)
