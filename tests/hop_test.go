@@ -39,14 +39,7 @@ func TestReaderGoesFromTransportToTransportAndNodeToNode(t *testing.T) {
 		}
 		var a answer
 		must(t, json.Unmarshal([]byte(text), &a))
-		if a.Gap != nil || a.Last < last {
-			t.Fatalf("after %d: last %d, gap %v", last, a.Last, a.Gap)
-		}
-		for _, n := range a.Notifications {
-			if n.ID <= last || n.ID > a.Last {
-				t.Fatalf("after %d: id %d, last %d", last, n.ID, a.Last)
-			}
-		}
+		a.mustFollow(t, "a hop", last)
 		texts, last = append(texts, a.texts()...), a.Last
 	}
 	// Each reads until so many are there.

@@ -37,6 +37,20 @@ func (a *answer) texts() []string {
 	return texts
 }
 
+// mustFollow checks that a, which came by how, goes on behind last: without a gap, nothing
+// twice, no id above its own last.
+func (a *answer) mustFollow(t testing.TB, how string, last int64) {
+	t.Helper()
+	if a.Gap != nil || a.Last < last {
+		t.Fatalf("%s after %d: last %d, gap %v", how, last, a.Last, a.Gap)
+	}
+	for _, n := range a.Notifications {
+		if n.ID <= last || n.ID > a.Last {
+			t.Fatalf("%s after %d: id %d, last %d", how, last, n.ID, a.Last)
+		}
+	}
+}
+
 // pollJSON polls over HTTP; query is everything after channels and after.
 func (n *node) pollJSON(t testing.TB, after int64, channel, query string) (a answer) {
 	t.Helper()
@@ -117,15 +131,9 @@ func TestReadingGoesOnByAnyTransportOnAnyNode(t *testing.T) {
 	var last int64
 	hops := map[string]int{}
 	take := func(how string, a answer) {
+		t.Helper()
 		hops[how] += len(a.Notifications)
-		if a.Gap != nil || a.Last < last {
-			t.Fatalf("%s after %d: last %d, gap %v", how, last, a.Last, a.Gap)
-		}
-		for _, n := range a.Notifications {
-			if n.ID <= last || n.ID > a.Last {
-				t.Fatalf("%s after %d: id %d, last %d", how, last, n.ID, a.Last)
-			}
-		}
+		a.mustFollow(t, how, last)
 		texts, last = append(texts, a.texts()...), a.Last
 	}
 	until(t, "everything is read", func() bool {
