@@ -8,34 +8,6 @@ import (
 	"github.com/postbus/postbus/internal/bus"
 )
 
-// take removes the next batch from the queue: sends in their order of arrival, at
-// least one, until a bound is reached. Callers who have gone away are left out.
-func (w *Writer) take() []*send {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var batch []*send
-	var taken load
-	n := 0
-	for _, s := range w.queue {
-		gone := s.abandoned()
-		if !gone && len(batch) > 0 && taken.exceeds(s, w.opts.BatchMessages, w.opts.BatchBytes) {
-			break
-		}
-		n++
-		w.queued.drop(s)
-		if gone {
-			w.accepted.drop(s)
-			continue
-		}
-		batch = append(batch, s)
-		taken.add(s)
-	}
-	rest := copy(w.queue, w.queue[n:])
-	clear(w.queue[rest:])
-	w.queue = w.queue[:rest]
-	return batch
-}
-
 // commit stores a batch and answers its senders.
 func (w *Writer) commit(ctx context.Context, batch []*send) {
 	messages := make([][]bus.Message, len(batch))

@@ -44,6 +44,53 @@ func TestBatchesFormWhileACommitIsUnderWay(t *testing.T) {
 	})
 }
 
+// TestLoneSenderCommitsByHimself: nothing of his ctx but its end is lost on the way, and not even
+// that cuts off the commit; he is told what became of it.
+func TestLoneSenderCommitsByHimself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &model{takes: 10 * time.Millisecond}
+		w, _ := start(t, m, Options{})
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), caller{}, "lone"), 5*time.Millisecond)
+		defer cancel()
+		for range 2 {
+			if o := <-sending(ctx, w, message("1")); o.err != nil || o.took != m.takes {
+				t.Errorf("%+v, want the outcome after the commit", o)
+			}
+			ctx = context.WithValue(t.Context(), caller{}, "lone")
+		}
+		if !slices.Equal(m.callers, []any{"lone", "lone"}) {
+			t.Errorf("committed by %v", m.callers)
+		}
+	})
+}
+
+// TestPanicOfTheStoreIsTheCallersOwn: the next sender's commit begins.
+func TestPanicOfTheStoreIsTheCallersOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &model{takes: 10 * time.Millisecond}
+		m.fail = func(sends [][]bus.Message) error {
+			if sends[0][0].JSON == "defect" {
+				panic("a defect")
+			}
+			return nil
+		}
+		w, _ := start(t, m, Options{InFlight: 1})
+		recovered := make(chan any, 1)
+		go func() {
+			defer func() { recovered <- recover() }()
+			_, _ = w.Send(t.Context(), []bus.Message{message("defect")})
+		}()
+		synctest.Wait()
+		next := sending(t.Context(), w, message("1"))
+		if got := <-recovered; got != "a defect" {
+			t.Errorf("recovered %v", got)
+		}
+		if o := <-next; o.err != nil {
+			t.Error(o.err)
+		}
+	})
+}
+
 // TestFewBatchesAtOnce: not more than InFlight.
 func TestFewBatchesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -31,8 +32,12 @@ type model struct {
 	given       bus.ID
 	stored      []*bus.Notification
 	batches     []int // their messages, in the order in which they began
+	callers     []any // of the batches, as far as their contexts say
 	now, atOnce int
 }
+
+// caller is the key of a context under which the model finds whose it is.
+type caller struct{}
 
 // Append implements Store.
 func (m *model) Append(ctx context.Context, sends [][]bus.Message) ([]Result, []*bus.Notification, error) {
@@ -41,7 +46,7 @@ func (m *model) Append(ctx context.Context, sends [][]bus.Message) ([]Result, []
 		n += len(s)
 	}
 	m.mu.Lock()
-	m.batches = append(m.batches, n)
+	m.batches, m.callers = append(m.batches, n), append(m.callers, ctx.Value(caller{}))
 	m.now++
 	m.atOnce = max(m.atOnce, m.now)
 	m.mu.Unlock()
@@ -114,6 +119,7 @@ func start(t *testing.T, m *model, o Options) (w *Writer, stop func()) {
 			t.Errorf("Run: %v", err)
 		}
 	}()
+	synctest.Wait() // until it runs
 	stop = func() {
 		cancel()
 		<-ended

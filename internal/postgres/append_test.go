@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,29 +20,43 @@ var (
 	_ dispatch.Tail     = (*tail)(nil)
 )
 
+// TestAppendGivesBackWhatATailReads: sends of several messages in one batch, then each message by itself.
 func TestAppendGivesBackWhatATailReads(t *testing.T) {
 	d, _ := open(t)
 	tail, _ := openTail(t, d, 0)
-	results, stored := appendAll(t, d,
-		[]bus.Message{{Channel: "a", Type: "t", JSON: `{"b":1, "a":2}`, Headers: map[string]string{"h": `"v"`}}, {Channel: "b", Binary: []byte{}}},
-		[]bus.Message{{Channel: "c", TTL: time.Hour}, {Channel: "d", Binary: []byte{0, 255}, Key: ""}})
+	sends := [][]bus.Message{
+		{{Channel: "a", Type: "t", JSON: `{"b":1, "a":2}`, Headers: map[string]string{"h": `"v"`}}, {Channel: "b", Binary: []byte{}}},
+		{{Channel: "c", TTL: time.Hour}, {Channel: "d", Binary: []byte{0, 255}, Key: ""}},
+	}
+	results, stored := appendAll(t, d, sends...)
+	for _, m := range slices.Concat(sends...) {
+		result, alone := appendAll(t, d, []bus.Message{m})
+		results, stored = append(results, result...), append(stored, alone...)
+	}
+	var receipts []bus.Receipt
+	for _, r := range results {
+		receipts = append(receipts, r.Receipts...)
+	}
 	rows, _, err := readTail(t, tail, 0)
-	if err != nil || len(rows) != 4 || len(stored) != 4 {
-		t.Fatalf("%d rows, %d stored, %v", len(rows), len(stored), err)
+	if err != nil || len(rows) != 8 || len(stored) != 8 || len(receipts) != 8 {
+		t.Fatalf("%d rows, %d stored, %d receipts, %v", len(rows), len(stored), len(receipts), err)
+	}
+	show := func(n *bus.Notification) string {
+		return fmt.Sprint(n.Channel, n.Type, n.JSON, n.Binary, n.Binary != nil, n.Headers)
 	}
 	for i, row := range rows {
 		got, want := stored[i], row
-		if results[i/2].Receipts[i%2] != (bus.Receipt{ID: row.ID}) {
-			t.Errorf("receipt %+v, row %d", results[i/2].Receipts[i%2], row.ID)
+		if receipts[i] != (bus.Receipt{ID: row.ID}) {
+			t.Errorf("receipt %+v, row %d", receipts[i], row.ID)
 		}
 		if drift := got.Expires.Sub(want.Expires).Abs(); drift > time.Second {
 			t.Errorf("expiry differs by %s", drift)
 		}
-		show := func(n *bus.Notification) string {
-			return fmt.Sprint(n.ID, n.Channel, n.Type, n.JSON, n.Binary, n.Binary != nil, n.Headers, n.SentAt.UTC())
+		if got.ID != want.ID || !got.SentAt.Equal(want.SentAt) || show(got) != show(want) {
+			t.Errorf("stored %d %v %s, read %d %v %s", got.ID, got.SentAt, show(got), want.ID, want.SentAt, show(want))
 		}
-		if show(got) != show(want) {
-			t.Errorf("stored %s, read %s", show(got), show(want))
+		if show(row) != show(rows[i%4]) {
+			t.Errorf("alone %s, together %s", show(row), show(rows[i%4]))
 		}
 	}
 	if rows[2].JSON != "null" {

@@ -21,7 +21,7 @@ func schema() []Bug {
 		Seen:      "what Send has answered is gone after a crash of the database",
 		Scenarios: []string{"restart-database"},
 		Edits: []Edit{{
-			File: "db/migrations/0006_append.sql",
+			File: "db/migrations/0013_append_one.sql",
 			Old: `    IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'local', true);
 `,
@@ -47,7 +47,7 @@ func schema() []Bug {
 		Seen:      "the messages of one Send come in another order than they were sent in",
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
-			File: "db/migrations/0006_append.sql",
+			File: "db/migrations/0013_append_one.sql",
 			Old:  "            ORDER BY m.n\n            RETURNING id\n",
 			New:  "            ORDER BY m.channel, m.n\n            RETURNING id\n",
 		}},
@@ -58,9 +58,13 @@ func schema() []Bug {
 		Seen:      "numbers lose digits, members change their order, repeated ones vanish",
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
-			File: "db/migrations/0006_append.sql",
+			File: "db/migrations/0013_append_one.sql",
 			Old:  "SELECT m.channel, m.type, nullif(m.json, ''), m.bin,",
 			New:  "SELECT m.channel, m.type, nullif(m.json, '')::jsonb::text, m.bin,",
+		}, {
+			File: "db/migrations/0013_append_one.sql",
+			Old:  "VALUES (channels[1], types[1], nullif(jsons[1], ''), bins[1],",
+			New:  "VALUES (channels[1], types[1], nullif(jsons[1], '')::jsonb::text, bins[1],",
 		}},
 	}, {
 		Name:      "sql-poll-reads-the-head",

@@ -38,13 +38,13 @@ func sleeping() []Bug {
 		Seen:      "a message sent as the node falls asleep waits for the next one to be delivered",
 		Scenarios: []string{"quiet"},
 		Edits: []Edit{deaf(), {
-			File: "db/migrations/0006_append.sql",
+			File: "db/migrations/0013_append_one.sql",
 			Old:  "    slot   integer := pg_backend_pid() & 15;\n",
 			New: `    slot   integer := pg_backend_pid() & 15;
     quiet  boolean := CASE WHEN pg_try_advisory_lock(1346532723, slot) THEN pg_advisory_unlock(1346532723, slot) ELSE false END;
 `,
 		}, {
-			File: "db/migrations/0006_append.sql",
+			File: "db/migrations/0013_append_one.sql",
 			Old:  "    IF NOT (CASE WHEN pg_try_advisory_lock(1346532723, slot) THEN pg_advisory_unlock(1346532723, slot) ELSE false END) THEN\n",
 			New:  "    IF NOT quiet THEN\n",
 		}},
