@@ -68,8 +68,10 @@ SELECT l.virtualtransaction::text AS transaction, coalesce(l.pid, 0)::integer AS
        coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)), 0)::double precision AS age
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction
-LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
+LEFT JOIN LATERAL (
+    SELECT t.gid, t.prepared FROM pg_catalog.pg_locks x JOIN pg_catalog.pg_prepared_xacts t ON t.transaction = x.transactionid
+    WHERE l.pid IS NULL AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction LIMIT 1
+) p ON true
 WHERE l.locktype = 'relation' AND l.relation = 'postbus.bus'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
   AND l.pid IS DISTINCT FROM pg_backend_pid()

@@ -19,13 +19,13 @@ func TestMigratorsAtOnceWaitForEachOther(t *testing.T) {
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			if version, err := Migrate(t.Context(), url, MigrateOptions{}); err != nil || version != 13 {
+			if version, err := Migrate(t.Context(), url, MigrateOptions{}); err != nil || version != 14 {
 				t.Errorf("version %d, %v", version, err)
 			}
 		})
 	}
 	group.Wait()
-	if n := value[int](t, connect(t, url), "SELECT count(*) FROM postbus.migrations"); n != 13 {
+	if n := value[int](t, connect(t, url), "SELECT count(*) FROM postbus.migrations"); n != 14 {
 		t.Errorf("%d versions recorded", n)
 	}
 }
@@ -46,7 +46,7 @@ func TestMigratingBelowOpenTransactions(t *testing.T) {
 	exec(t, open, "SELECT postbus.send('a', '2')", "BEGIN", "SELECT postbus.send('a', '3')", "SELECT postbus.send('a', '4', key => 'k')")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if version, err := Migrate(ctx, url, MigrateOptions{}); err != nil || version != 13 {
+	if version, err := Migrate(ctx, url, MigrateOptions{}); err != nil || version != 14 {
 		t.Fatalf("version %d, %v", version, err)
 	}
 	// A new lock makes its session notice the new functions within the transaction.

@@ -223,13 +223,18 @@ func checkDefaults(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // Settings of a session of its own. A transaction never waits long, whatever the role's defaults say.
+//
+// Each statement is planned once in a session: to plan it for its parameters costs several times what it takes to run, and on a large
+// table PostgreSQL would do so every time. A plan that does not know them may think that a range is large: it is left no way
+// but the indexes that each query names (TestStatementsArePlannedOnce).
 const (
 	commonSettings = `
 		SET default_transaction_isolation = 'read committed';
 		SET default_transaction_read_only = off;
 		SET default_transaction_deferrable = off;
 		SET idle_in_transaction_session_timeout = '10s';
-		SET jit = off;
+		SET plan_cache_mode = force_generic_plan; SET jit = off;
+		SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
 		SET search_path = pg_catalog, pg_temp;
 		SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;
 		SET tcp_user_timeout = '10s';`

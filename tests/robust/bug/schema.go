@@ -73,7 +73,7 @@ func schema() []Bug {
 		Seen:      "who reads by postbus.poll misses messages that commit a moment later",
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
-			File: "db/migrations/0007_poll.sql",
+			File: "db/migrations/0014_poll_by_channel.sql",
 			Old:  "    SELECT s.floor INTO settled FROM postbus.state s WHERE s.one;\n",
 			New:  "    SELECT coalesce(max(b.id), 0) INTO settled FROM postbus.bus b;\n",
 		}},
