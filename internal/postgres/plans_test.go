@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -17,21 +18,22 @@ func loud(t *testing.T, url string) {
 		"UPDATE postbus.state SET floor = 20000")
 }
 
-// looked says what a transaction of conn has done with the log while work ran.
-func looked(t *testing.T, conn *pgx.Conn, work func(context.Context) error) (fetched, scans int) {
+// looked says how many entries of indexes a transaction of conn has read while work ran, and how often it went through a table of messages or keys.
+func looked(t *testing.T, conn *pgx.Conn, work func(context.Context) error) (read, scans int) {
 	t.Helper()
-	count := func(what string) int {
+	count := func(of string) int {
 		t.Helper()
-		return value[int](t, conn, "SELECT coalesce(sum("+what+"), 0)::int FROM pg_stat_xact_user_tables WHERE relid = 'postbus.bus'::regclass")
+		return value[int](t, conn, "SELECT coalesce(sum(pg_stat_get_xact_"+of+" FROM pg_index WHERE indrelid = ANY ('{postbus.bus,postbus.keys}'::regclass[])")
 	}
+	entries, whole := "tuples_returned(indexrelid)), 0)::int", "numscans(indrelid)), 0)::int"
 	exec(t, conn, "BEGIN")
-	fetched, scans = count("idx_tup_fetch"), count("seq_scan") // of transactions that are not in the statistics yet
+	read, scans = count(entries), count(whole) // of transactions that are not in the statistics yet
 	if err := work(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fetched, scans = count("idx_tup_fetch")-fetched, count("seq_scan")-scans
+	read, scans = count(entries)-read, count(whole)-scans
 	exec(t, conn, "COMMIT")
-	return fetched, scans
+	return read, scans
 }
 
 // TestStatementsArePlannedOnce in a session, when the table is empty, and go by its indexes when it has become large.
@@ -73,7 +75,7 @@ func TestStatementsArePlannedOnce(t *testing.T) {
 			loud(t, url)
 		}
 		for name, s := range statements {
-			fetched, scans := looked(t, s.conn, func(ctx context.Context) error {
+			read, scans := looked(t, s.conn, func(ctx context.Context) error {
 				for after := range int64(20) {
 					if n, err := s.read(ctx, after); n != 100 || err != nil {
 						return fmt.Errorf("%s: %d rows, %w", name, n, err)
@@ -81,8 +83,8 @@ func TestStatementsArePlannedOnce(t *testing.T) {
 				}
 				return nil
 			})
-			if fetched > 20*400 || scans != 0 {
-				t.Errorf("%s: fetched %d rows for 20 times 100, scanned the table %d times; analyzed %t", name, fetched, scans, analyzed)
+			if read > 20*400 || scans != 0 {
+				t.Errorf("%s: read %d entries for 20 times 100 rows, went through the table %d times; analyzed %t", name, read, scans, analyzed)
 			}
 		}
 	}
@@ -130,8 +132,74 @@ func TestQuietChannelsAreFoundByTheirIndex(t *testing.T) {
 			return err
 		}},
 	} {
-		if fetched, _ := looked(t, c.conn, c.read); fetched != 0 {
-			t.Errorf("%s fetched %d rows of other channels", name, fetched)
+		if read, _ := looked(t, c.conn, c.read); read != 0 {
+			t.Errorf("%s: read %d entries of other channels", name, read)
 		}
+	}
+}
+
+// TestRetentionLooksNoFurtherThanItMust: neither among what is there for longer nor among what is gone.
+func TestRetentionLooksNoFurtherThanItMust(t *testing.T) {
+	d, url := open(t)
+	loud(t, url)
+	conn := connect(t, url)
+	// Rows below trimmed_to stand for the dead ones of an index that no vacuum has been at. The statistics know of messages and keys that had expired
+	// and have been removed.
+	exec(t, conn, "UPDATE postbus.state SET trimmed_to = 10000", "UPDATE postbus.bus SET sent_at = '-infinity' WHERE id <= 12000",
+		"UPDATE postbus.bus SET expires_at = clock_timestamp() - interval '1 h' WHERE id > 12000",
+		"INSERT INTO postbus.keys (channel, key, expires_at) SELECT 'loud', i, clock_timestamp() - interval '1 h' FROM generate_series(1, 20000) i",
+		"ANALYZE postbus.bus", "ANALYZE postbus.keys",
+		"UPDATE postbus.bus SET expires_at = clock_timestamp() + interval '1 h' WHERE id > 12000", "UPDATE postbus.keys SET expires_at = clock_timestamp() + interval '1 h'",
+		"VACUUM postbus.bus", "VACUUM postbus.keys")
+	pooled, err := d.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pooled.Release()
+	q := db.New(pooled)
+	overdue := func(want bool) func(context.Context) error {
+		return func(ctx context.Context) error {
+			got, err := q.Overdue(ctx, 3600)
+			if err == nil && got != want {
+				err = fmt.Errorf("overdue: %t, want %t", got, want)
+			}
+			return err
+		}
+	}
+	if read, scans := looked(t, pooled.Conn(), overdue(true)); read > 10 || scans != 0 {
+		t.Errorf("read %d entries, %d tables for what is overdue", read, scans)
+	}
+	read, scans := looked(t, pooled.Conn(), func(ctx context.Context) error {
+		for range 2 {
+			if oldest, err := q.TrimOldest(ctx, db.TrimOldestParams{Retention: 3600, Rows: 1000}); err != nil || oldest.Removed != 1000 {
+				return fmt.Errorf("removed %d, %w", oldest.Removed, err)
+			} else if err := q.SaveTrimmed(ctx, oldest.TrimmedTo); err != nil {
+				return err
+			}
+		}
+		expired, err := q.SweepExpired(ctx, 1000)
+		keys, failed := q.SweepKeys(ctx, 1000)
+		if expired+keys != 0 {
+			return fmt.Errorf("%d messages and %d keys were removed before their time", expired, keys)
+		}
+		return errors.Join(err, failed)
+	})
+	if read > 9000 || scans != 0 {
+		t.Errorf("read %d entries, %d tables for 2000 rows", read, scans)
+	}
+	if read, scans := looked(t, pooled.Conn(), overdue(false)); read > 10 || scans != 0 {
+		t.Errorf("read %d entries, %d tables for what is not overdue", read, scans)
+	}
+	exec(t, conn, "UPDATE postbus.bus SET expires_at = clock_timestamp() WHERE id > 19990", "UPDATE postbus.keys SET expires_at = clock_timestamp() WHERE key = '7'")
+	read, scans = looked(t, pooled.Conn(), func(ctx context.Context) error {
+		expired, err := q.SweepExpired(ctx, 1000)
+		keys, failed := q.SweepKeys(ctx, 1000)
+		if expired != 10 || keys != 1 {
+			return fmt.Errorf("%d messages and %d keys, want 10 and 1", expired, keys)
+		}
+		return errors.Join(err, failed)
+	})
+	if read > 100 || scans != 0 {
+		t.Errorf("read %d entries, %d tables for what has expired", read, scans)
 	}
 }

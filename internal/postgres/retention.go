@@ -84,11 +84,9 @@ func (d *DB) TrimBatch(ctx context.Context, rows int32) (t Trimmed, err error) {
 	defer cancel()
 	err = pgx.BeginTxFunc(ctx, d.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		q := db.New(tx)
-		// What a crash brings back is removed again, trimmed_to with it. How much is removed at once decides how.
-		for _, setting := range []string{"synchronous_commit = off", "plan_cache_mode = force_custom_plan"} {
-			if _, err := tx.Exec(ctx, "SET LOCAL "+setting); err != nil {
-				return err
-			}
+		// What a crash brings back is removed again, trimmed_to with it.
+		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+			return err
 		}
 		if t.Mine, err = q.TryTrimLock(ctx); err != nil || !t.Mine {
 			return err
