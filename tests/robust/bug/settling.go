@@ -46,13 +46,16 @@ func settling() []Bug {
 	}, {
 		Name:      "holders-before-the-rows",
 		Promise:   "G2",
-		Mistake:   "the more ids are known the better, so look once more before judging by the holders",
+		Mistake:   "the more ids are known the better, so look once more, a moment later, before judging by the holders",
 		Seen:      "now and then a message whose transaction began between two statements is never delivered",
 		Scenarios: []string{"busy"},
 		Edits: []Edit{{
 			File: "internal/dispatch/follow.go",
 			Old:  "	f.tracker.observe(holders, known, pos)\n",
-			New: `	more, err := f.tail.Read(ctx, TailRequest{After: pos})
+			New: `	if err := rest(ctx, shortPoll); err != nil {
+		return err
+	}
+	more, err := f.tail.Read(ctx, TailRequest{After: pos})
 	if err != nil {
 		return err
 	}
