@@ -24,34 +24,36 @@ func (q *Queries) IDBefore(ctx context.Context, seconds float64) (int64, error) 
 
 const readPage = `-- name: ReadPage :many
 WITH found AS (
-    SELECT p.id, p.bytes FROM unnest($2::text[]) AS c(channel) CROSS JOIN LATERAL (
+    SELECT p.id, p.bytes FROM unnest($3::text[]) AS c(channel) CROSS JOIN LATERAL (
         SELECT b.id, coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes
         FROM postbus.bus b
-        WHERE (b.channel, b.id) > (c.channel, $3::bigint) AND (b.channel, b.id) <= (c.channel, $4::bigint)
+        WHERE (b.channel, b.id) > (c.channel, $4::bigint) AND (b.channel, b.id) <= (c.channel, $1::bigint)
           AND (b.expires_at IS NULL OR b.expires_at > clock_timestamp())
         ORDER BY b.channel, b.id LIMIT $5::integer
     ) p ORDER BY p.id LIMIT $5::integer
 ), summed AS (
     SELECT f.id, sum(f.bytes) OVER (ORDER BY f.id ROWS UNBOUNDED PRECEDING) - f.bytes AS bytes_before FROM found f
 )
-SELECT s.trimmed_to, (SELECT count(*) FROM found)::bigint AS found, b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at,
+SELECT s.trimmed_to, (SELECT count(*) FROM found)::bigint AS found, $1::bigint AS looked_to,
+       b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at,
        coalesce(extract(epoch FROM b.expires_at - clock_timestamp()), 'Infinity')::double precision AS life
 FROM postbus.state s
-LEFT JOIN postbus.bus b ON b.id IN (SELECT k.id FROM summed k WHERE k.bytes_before < $1::bigint)
+LEFT JOIN postbus.bus b ON b.id IN (SELECT k.id FROM summed k WHERE k.bytes_before < $2::bigint)
 WHERE s.one ORDER BY b.id
 `
 
 type ReadPageParams struct {
+	Until    int64
 	Bytes    int64
 	Channels []string
 	After    int64
-	Until    int64
 	Rows     int32
 }
 
 type ReadPageRow struct {
 	TrimmedTo int64
 	Found     int64
+	LookedTo  int64
 	ID        *int64
 	Channel   *string
 	Type      *string
@@ -67,10 +69,10 @@ type ReadPageRow struct {
 // without an id when there is none: trimmed_to is always of the page's own snapshot.
 func (q *Queries) ReadPage(ctx context.Context, arg ReadPageParams) ([]ReadPageRow, error) {
 	rows, err := q.db.Query(ctx, readPage,
+		arg.Until,
 		arg.Bytes,
 		arg.Channels,
 		arg.After,
-		arg.Until,
 		arg.Rows,
 	)
 	if err != nil {
@@ -83,6 +85,92 @@ func (q *Queries) ReadPage(ctx context.Context, arg ReadPageParams) ([]ReadPageR
 		if err := rows.Scan(
 			&i.TrimmedTo,
 			&i.Found,
+			&i.LookedTo,
+			&i.ID,
+			&i.Channel,
+			&i.Type,
+			&i.Json,
+			&i.Bin,
+			&i.Headers,
+			&i.SentAt,
+			&i.Life,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const readPageAmongAll = `-- name: ReadPageAmongAll :many
+WITH looked AS MATERIALIZED (
+    SELECT b.id, coalesce(octet_length(b.json), octet_length(b.bin)) AS bytes,
+           b.channel IN (SELECT unnest($4::text[])) AND (b.expires_at IS NULL OR b.expires_at > clock_timestamp()) AS wanted
+    FROM postbus.bus b
+    WHERE b.id > $5::bigint AND b.id <= $2::bigint
+    ORDER BY b.id LIMIT $1::integer
+), found AS (
+    SELECT l.id, l.bytes FROM looked l WHERE l.wanted ORDER BY l.id LIMIT $6::integer
+), summed AS (
+    SELECT f.id, sum(f.bytes) OVER (ORDER BY f.id ROWS UNBOUNDED PRECEDING) - f.bytes AS bytes_before FROM found f
+)
+SELECT s.trimmed_to, (SELECT count(*) FROM found)::bigint AS found,
+       (SELECT CASE WHEN count(*) < $1::integer THEN $2::bigint ELSE max(l.id) END FROM looked l)::bigint AS looked_to,
+       b.id, b.channel, b.type, b.json, b.bin, b.headers, b.sent_at,
+       coalesce(extract(epoch FROM b.expires_at - clock_timestamp()), 'Infinity')::double precision AS life
+FROM postbus.state s
+LEFT JOIN postbus.bus b ON b.id IN (SELECT k.id FROM summed k WHERE k.bytes_before < $3::bigint)
+WHERE s.one ORDER BY b.id
+`
+
+type ReadPageAmongAllParams struct {
+	Looks    int32
+	Until    int64
+	Bytes    int64
+	Channels []string
+	After    int64
+	Rows     int32
+}
+
+type ReadPageAmongAllRow struct {
+	TrimmedTo int64
+	Found     int64
+	LookedTo  int64
+	ID        *int64
+	Channel   *string
+	Type      *string
+	Json      *string
+	Bin       []byte
+	Headers   []byte
+	SentAt    *time.Time
+	Life      float64
+}
+
+// bus_pkey, from after on, as far as looks rows go, and again for the rows that stay. The same columns as ReadPage's: looked_to is the last row that was
+// looked at, or until.
+func (q *Queries) ReadPageAmongAll(ctx context.Context, arg ReadPageAmongAllParams) ([]ReadPageAmongAllRow, error) {
+	rows, err := q.db.Query(ctx, readPageAmongAll,
+		arg.Looks,
+		arg.Until,
+		arg.Bytes,
+		arg.Channels,
+		arg.After,
+		arg.Rows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReadPageAmongAllRow
+	for rows.Next() {
+		var i ReadPageAmongAllRow
+		if err := rows.Scan(
+			&i.TrimmedTo,
+			&i.Found,
+			&i.LookedTo,
 			&i.ID,
 			&i.Channel,
 			&i.Type,

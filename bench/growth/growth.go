@@ -48,6 +48,7 @@ func Run(ctx context.Context, b *rig.Bench) (err error) {
 		{"channels, with a row of each and readers of up to 10,000", "a message sent", upTo(1_000, million), channels(r)},
 		{"rows, Send", "a message sent", upTo(10_000, million), rowsSent(r)},
 		{"rows, catching up", fmt.Sprintf("a page of %d messages", pageRows), upTo(10_000, million), rowsRead(r)},
+		{"channels of a reader, catching up", "a message read", upTo(1, 1_000), channelsRead(r)},
 		{"nodes, a reader on each; their CPU together", "a message sent", []int{1, 2, 4, 10}, moreNodes(r)},
 	} {
 		if err := grow(ctx, b, r, g, t); err != nil {
@@ -180,6 +181,27 @@ func rowsRead(r *rig.Rig) func(context.Context, int, *point) error {
 				err = fmt.Errorf("a page after %d of %d rows has %d notifications", after, size, len(page.GetNotifications()))
 			}
 			return 1, err
+		}
+		return err
+	}
+}
+
+// channelsRead is a reader of so many of a log's busy channels.
+func channelsRead(r *rig.Rig) func(context.Context, int, *point) error {
+	return func(ctx context.Context, size int, p *point) error {
+		const rows, busy, page = 200_000, 1_000, 100
+		bus, err := start(ctx, r, p, rows, busy)
+		var channels []string
+		for n := range size {
+			channels = append(channels, fmt.Sprintf("channel-%d", n*busy/size))
+		}
+		p.step = func(ctx context.Context) (int, error) {
+			after, limit := rand.Int64N(rows/4), int32(page)
+			answer, err := bus.Poll(ctx, &postbusv1.PollRequest{Channels: channels, After: &after, Max: &limit, Timeout: durationpb.New(0)})
+			if err == nil && len(answer.GetNotifications()) == 0 {
+				err = fmt.Errorf("an empty page of %d channels after %d of %d rows", size, after, rows)
+			}
+			return len(answer.GetNotifications()), err
 		}
 		return err
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,5 +166,41 @@ func TestSQLPollIsCutNearOneMebibyte(t *testing.T) {
 	exec(t, conn, "SELECT postbus.send('a', to_json(repeat('x', 400000))) FROM generate_series(1, 5)", "UPDATE postbus.state SET floor = 5")
 	if a := poll(t, conn, "'{a}', 0"); len(a.Notifications) != 3 || a.Last != 3 {
 		t.Errorf("%d notifications, last %d", len(a.Notifications), a.Last)
+	}
+}
+
+// TestPagesOfManyChannelsMakeTheWhole: whatever way a page is looked for, where what is asked for is dense and where it is rare; without what has
+// expired.
+func TestPagesOfManyChannelsMakeTheWhole(t *testing.T) {
+	d, url := open(t)
+	conn := connect(t, url)
+	exec(t, conn, `INSERT INTO postbus.bus (channel, type, json, expires_at)
+		SELECT CASE WHEN i % 2000 < 700 AND i % 3 > 0 OR i % 2000 < 1500 AND hashint4(i) % 15 = 0 OR i % 500 = 0 THEN 'asked-' || i % 40 ELSE 'other-' || i % 7 END, '', to_json(repeat('x', i % 300)),
+		       CASE WHEN i % 11 = 0 THEN clock_timestamp() - interval '1 s' END
+		FROM generate_series(1, 6000) i`, "DELETE FROM postbus.bus WHERE id % 13 = 0")
+	const until = 5900
+	for _, channels := range []int{manyChannels, 40} {
+		want := value[[]int64](t, conn, `SELECT array_agg(id ORDER BY id) FROM postbus.bus
+			WHERE channel LIKE 'asked-%' AND substr(channel, 7)::int < $2 AND expires_at IS NULL AND id <= $1`, until, channels)
+		for _, cut := range []struct{ max, bytes int }{{1, 1 << 20}, {7, 1 << 20}, {20, 1 << 20}, {33, 1 << 20}, {100, 1 << 20}, {100, 2000}, {1000, 1 << 20}, {10, 1}} {
+			req := dispatch.PageRequest{Until: until, Max: cut.max, MaxBytes: cut.bytes}
+			for n := range channels {
+				req.Channels = append(req.Channels, fmt.Sprint("asked-", n))
+			}
+			var got []int64
+			for req.After < until {
+				page, err := d.ReadPage(t.Context(), req)
+				if err != nil || page.Scanned <= req.After || len(page.Notifications) > cut.max {
+					t.Fatalf("after %d: %d notifications, scanned %d, %v", req.After, len(page.Notifications), page.Scanned, err)
+				}
+				for _, n := range page.Notifications {
+					got = append(got, int64(n.ID))
+				}
+				req.After = page.Scanned
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%d channels, %+v: read %d notifications, want %d", channels, cut, len(got), len(want))
+			}
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postbus/postbus/db"
+	"github.com/postbus/postbus/internal/dispatch"
 )
 
 // loud fills the log with rows of one channel.
@@ -134,6 +135,34 @@ func TestQuietChannelsAreFoundByTheirIndex(t *testing.T) {
 	} {
 		if read, _ := looked(t, c.conn, c.read); read > 50 { // planning looks at the ends of an index
 			t.Errorf("%s: read %d entries of other channels", name, read)
+		}
+	}
+}
+
+// TestPageOfManyChannelsReadsLittleMoreThanItSends: to look for a whole page in each of them would read 50,000 entries where they are busy, and to
+// look at the log alone 70,000 where they are not.
+func TestPageOfManyChannelsReadsLittleMoreThanItSends(t *testing.T) {
+	d, url := open(t)
+	exec(t, connect(t, url), "INSERT INTO postbus.bus (channel, type, json) SELECT 'busy-' || i % 1000, '', '1' FROM generate_series(1, 100000) i", "ANALYZE postbus.bus")
+	pooled, err := d.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pooled.Release()
+	for name, sends := range map[string]int{"busy": 100, "quiet": 0} {
+		req := dispatch.PageRequest{After: 30000, Until: 100000, Max: 100, MaxBytes: 1 << 20}
+		for n := range 500 {
+			req.Channels = append(req.Channels, fmt.Sprintf("%s-%d", name, n))
+		}
+		read, scans := looked(t, pooled.Conn(), func(ctx context.Context) error {
+			page, err := (&DB{queries: db.New(pooled)}).ReadPage(ctx, req)
+			if err == nil && (len(page.Notifications) != sends || sends == 0 && page.Scanned != req.Until) {
+				err = fmt.Errorf("%d notifications, scanned %d", len(page.Notifications), page.Scanned)
+			}
+			return err
+		})
+		if read > 2000 || scans != 0 {
+			t.Errorf("%s channels: read %d entries, %d tables for %d rows", name, read, scans, sends)
 		}
 	}
 }

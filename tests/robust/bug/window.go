@@ -40,8 +40,8 @@ func window() []Bug {
 		Scenarios: []string{"calm"},
 		Edits: []Edit{{
 			File: "db/page.sql.go",
-			Old:  "(b.channel, b.id) <= (c.channel, $4::bigint)\n",
-			New:  "(b.channel, b.id) < (c.channel, $4::bigint)\n",
+			Old:  "(b.channel, b.id) <= (c.channel, $1::bigint)\n",
+			New:  "(b.channel, b.id) < (c.channel, $1::bigint)\n",
 		}},
 	}, {
 		Name:      "page-cut",
