@@ -175,7 +175,8 @@ func TestPagesOfManyChannelsMakeTheWhole(t *testing.T) {
 	d, url := open(t)
 	conn := connect(t, url)
 	exec(t, conn, `INSERT INTO postbus.bus (channel, type, json, expires_at)
-		SELECT CASE WHEN i % 2000 < 700 AND i % 3 > 0 OR i % 2000 < 1500 AND hashint4(i) % 15 = 0 OR i % 500 = 0 THEN 'asked-' || i % 40 ELSE 'other-' || i % 7 END, '', to_json(repeat('x', i % 300)),
+		SELECT CASE WHEN i % 2000 < 700 AND i % 3 > 0 OR i % 2000 < 1500 AND hashint4(i) % 15 = 0 OR i % 500 = 0
+			THEN 'asked-' || i % 40 ELSE 'other-' || i % 7 END, '', to_json(repeat('x', i % 300)),
 		       CASE WHEN i % 11 = 0 THEN clock_timestamp() - interval '1 s' END
 		FROM generate_series(1, 6000) i`, "DELETE FROM postbus.bus WHERE id % 13 = 0")
 	const until = 5900

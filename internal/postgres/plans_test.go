@@ -143,7 +143,8 @@ func TestQuietChannelsAreFoundByTheirIndex(t *testing.T) {
 // look at the log alone 70,000 where they are not.
 func TestPageOfManyChannelsReadsLittleMoreThanItSends(t *testing.T) {
 	d, url := open(t)
-	exec(t, connect(t, url), "INSERT INTO postbus.bus (channel, type, json) SELECT 'busy-' || i % 1000, '', '1' FROM generate_series(1, 100000) i", "ANALYZE postbus.bus")
+	exec(t, connect(t, url), "INSERT INTO postbus.bus (channel, type, json) SELECT 'busy-' || i % 1000, '', '1' FROM generate_series(1, 100000) i",
+		"ANALYZE postbus.bus")
 	pooled, err := d.pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +179,8 @@ func TestRetentionLooksNoFurtherThanItMust(t *testing.T) {
 		"UPDATE postbus.bus SET expires_at = clock_timestamp() - interval '1 h' WHERE id > 12000",
 		"INSERT INTO postbus.keys (channel, key, expires_at) SELECT 'loud', i, clock_timestamp() - interval '1 h' FROM generate_series(1, 20000) i",
 		"ANALYZE postbus.bus", "ANALYZE postbus.keys",
-		"UPDATE postbus.bus SET expires_at = clock_timestamp() + interval '1 h' WHERE id > 12000", "UPDATE postbus.keys SET expires_at = clock_timestamp() + interval '1 h'",
+		"UPDATE postbus.bus SET expires_at = clock_timestamp() + interval '1 h' WHERE id > 12000",
+		"UPDATE postbus.keys SET expires_at = clock_timestamp() + interval '1 h'",
 		"VACUUM postbus.bus", "VACUUM postbus.keys")
 	pooled, err := d.pool.Acquire(t.Context())
 	if err != nil {
