@@ -44,8 +44,8 @@ func TestBatchesFormWhileACommitIsUnderWay(t *testing.T) {
 	})
 }
 
-// TestLoneSenderCommitsByHimself: nothing of his ctx but its end is lost on the way, and not even
-// that cuts off the commit; he is told what became of it.
+// TestLoneSenderCommitsByHimself: the store is called with the values of his context, though not with
+// its end, which cuts off no commit; he is told what became of it.
 func TestLoneSenderCommitsByHimself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &model{takes: 10 * time.Millisecond}

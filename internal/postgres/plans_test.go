@@ -55,6 +55,10 @@ func TestStatementsArePlannedOnce(t *testing.T) {
 			rows, err := db.New(pooled).ReadPage(ctx, db.ReadPageParams{Channels: []string{"loud", "quiet"}, After: after, Until: 20000, Rows: 100, Bytes: 1 << 20})
 			return len(rows), err
 		}},
+		"a page among all": {pooled.Conn(), func(ctx context.Context, after int64) (int, error) {
+			rows, err := db.New(pooled).ReadPageAmongAll(ctx, db.ReadPageAmongAllParams{Channels: []string{"loud"}, After: after, Until: 20000, Rows: 100, Bytes: 1 << 20, Looks: 200})
+			return len(rows), err
+		}},
 		"the tail": {follows.conn, func(ctx context.Context, after int64) (int, error) {
 			rows, err := follows.queries.ReadTail(ctx, db.ReadTailParams{After: after, Held: []byte{1}, Rows: 100, Bytes: 1 << 20})
 			return len(rows), err
